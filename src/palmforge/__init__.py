@@ -1,0 +1,3 @@
+"""PalmForge: generate, recognise and anonymise palmprints."""
+
+__version__ = "0.1.0"

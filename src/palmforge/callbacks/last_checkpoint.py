@@ -1,0 +1,42 @@
+"""The newest state of a fit, for resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt`: every n steps, at the end, and on an error or a signal.
+
+    `ModelCheckpoint(save_last=True)` with a monitor rewrites it only when a better one is saved,
+    leaves out the steps after the last multiple of n, and on an error in `test` would write one
+    there too.
+
+    Args:
+        every_n_train_steps: n, optimizer steps.
+    """
+
+    def __init__(self, every_n_train_steps: int = 500) -> None:
+        super().__init__(
+            filename="last",
+            every_n_train_steps=every_n_train_steps,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves what came after the last multiple of n."""
+        super().on_train_end(trainer, pl_module)
+        if self.dirpath is not None and not trainer.fast_dev_run:
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves, if there is a training to go on with."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_exception(trainer, pl_module, exception)

@@ -1,0 +1,182 @@
+"""The command line: LightningCLI for single runs, and our own subcommands beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from jsonargparse import ArgumentParser, Namespace, auto_cli
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+# Importing them makes their short names known to the YAML files.
+import palmforge.callbacks
+import palmforge.data.datamodule
+import palmforge.modules  # noqa: F401
+from palmforge.callbacks import StepSeed
+from palmforge.callbacks.run_folder import run_folder
+from palmforge.checkpoints import resolve_checkpoint
+from palmforge.data.atomic import write_aside
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+WANDB_ID = "wandb_id.txt"
+
+# Lightning's own, about torch's pytree; nothing that a user can mend.
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def own_commands() -> dict[str, Any]:
+    """Our subcommands that need no Trainer: name → what `jsonargparse.auto_cli` takes."""
+    from palmforge.commands import data, study
+
+    return {
+        "study": study.study,
+        "data": {"summary": data.summary, "synthesize": data.synthesize},
+    }
+
+
+class SaveRun(SaveConfigCallback):
+    """Keeps the whole config beside the run and in every tracker, and the tracker's run id."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """On rank 0."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # config.yaml stands beside its metrics already
+                logger.log_hyperparams(config)
+            if isinstance(logger, WandbLogger) and trainer.log_dir:
+                with write_aside(Path(trainer.log_dir) / WANDB_ID) as aside:
+                    aside.write_text(logger.experiment.id, encoding="utf-8")
+
+
+class PalmCLI(LightningCLI):
+    """LightningCLI with run folders by experiment and checkpoints by name."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds `--name`, `--test_ckpt` and the links between data and model."""
+        parser.add_argument(
+            "--name",
+            type=str,
+            default="unnamed",
+            help="Experiment: its runs are lightning_logs/<name>/version_<n>.",
+        )
+        parser.add_argument(
+            "--test_ckpt",
+            type=str | None,
+            default=None,
+            help="After fit, test this checkpoint of the run: last, best or null.",
+        )
+        parser.add_lightning_class_args(StepSeed, "step_seed")
+        parser.link_arguments("seed_everything", "step_seed.seed", compute_fn=_as_seed)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_as_seed)
+        parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
+        parser.link_arguments(
+            "data.class_names", "model.init_args.class_names", apply_on="instantiate"
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """What is given wins: Lightning lets a checkpoint's hyper-parameters override it (#21455)."""
+
+    def before_instantiate_classes(self) -> None:
+        """Names the run's folder, finds the checkpoint, and prepares the tracker."""
+        config = self.config[self.subcommand]
+        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else []
+        for logger in loggers:
+            kind = logger.class_path.rsplit(".", 1)[-1]
+            if kind in ("CSVLogger", "TensorBoardLogger"):
+                logger.init_args.name = config.name
+        config.ckpt_path = resolve_checkpoint(
+            config.get("ckpt_path"), _save_dir(loggers), config.name, self.subcommand
+        )
+        for logger in loggers:
+            if logger.class_path.endswith("WandbLogger"):
+                _prepare_wandb(logger.init_args, config)
+
+    def before_fit(self) -> None:
+        """Loads what a fit starts from while nothing has been computed yet."""
+        load = getattr(self.model, "load_pretrained", None)
+        if load is not None:
+            load(resuming=self.config.fit.ckpt_path is not None)
+
+    def after_fit(self) -> None:
+        """Tests, if asked, in the same process: importing torch again costs ten seconds."""
+        which = self.config.fit.test_ckpt
+        folder = run_folder(self.trainer)
+        if which is None or folder is None or self.trainer.interrupted:
+            return
+        path = folder / "checkpoints" / f"{which}.ckpt"
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=str(path))
+
+
+def _as_seed(seed: bool | int) -> int:
+    return 0 if isinstance(seed, bool) else seed
+
+
+def _save_dir(loggers: Sequence[Namespace]) -> str:
+    for logger in loggers:
+        if logger.class_path.endswith("CSVLogger"):
+            return str(logger.init_args.save_dir)
+    return "lightning_logs"
+
+
+def _prepare_wandb(arguments: Namespace, config: Namespace) -> None:
+    """Run name, the id of the run that is resumed, and offline where there is no key."""
+    if arguments.name is None:
+        arguments.name = config.name
+    if config.ckpt_path is not None and arguments.id is None:
+        earlier = Path(config.ckpt_path).parents[1] / WANDB_ID
+        if earlier.is_file():
+            arguments.id = earlier.read_text(encoding="utf-8").strip()
+    Path(arguments.save_dir).mkdir(parents=True, exist_ok=True)
+    if not arguments.offline and os.environ.get("WANDB_MODE") is None and not _has_wandb_key():
+        arguments.offline = True
+        rank_zero_info(
+            "wandb: no API key, so the run is kept offline under "
+            f"{arguments.save_dir}/wandb; `wandb sync` uploads it after `wandb login`"
+        )
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0]
+    try:
+        return netrc().authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs a command line, that of the process by default."""
+    argv = sys.argv[1:] if args is None else args
+    commands: dict[str, Any] = own_commands()
+    if argv and argv[0] in commands:
+        _run_own(commands[argv[0]], argv)
+        return
+    base = {"default_config_files": [str(CONFIGS / "base.yaml")]}
+    PalmCLI(
+        model_class=L.LightningModule,
+        datamodule_class=L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveRun,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={name: base for name in PalmCLI.subcommands()},
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=args,
+    )
+
+
+def _run_own(
+    command: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str]
+) -> None:
+    auto_cli(command, args=argv[1:], parser_class=ArgumentParser, prog=f"train.py {argv[0]}")

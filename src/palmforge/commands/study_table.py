@@ -1,0 +1,195 @@
+"""A study's results as tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from palmforge.callbacks.evaluation_report import RESULTS_NAME, read_results
+from palmforge.data.atomic import write_aside
+from palmforge.errors import ConfigError
+from palmforge.metrics.scores import ScoreCounts
+from palmforge.plots import det_figure, roc_figure
+
+COLUMNS = {"eer": "EER %", "accuracy": "Acc %"}
+
+
+@dataclass
+class RunResult:
+    """What one run gave.
+
+    Attributes:
+        domain: Its row.
+        run: Its column.
+        metrics: `test/…` of results.json, without the prefix.
+        counts: The test pairs by distance.
+        folder: Of the run.
+    """
+
+    domain: str
+    run: str
+    metrics: dict[str, float]
+    counts: ScoreCounts
+    folder: Path
+
+
+@dataclass
+class Reference:
+    """A paper's table.
+
+    Attributes:
+        title: What to call it.
+        values: Run → domain → metric in percent.
+        notes: Footnotes.
+    """
+
+    title: str
+    values: dict[str, dict[str, dict[str, float]]]
+    notes: list[str]
+
+    def get(self, run: str, domain: str, metric: str) -> float:
+        """In percent; NaN where the paper has none."""
+        return float(self.values.get(run, {}).get(domain, {}).get(metric, math.nan))
+
+
+def load_result(domain: str, run: str, folder: Path) -> RunResult:
+    """Reads a finished run."""
+    metrics, counts = read_results(folder / RESULTS_NAME)
+    return RunResult(
+        domain, run, {k.removeprefix("test/"): v for k, v in metrics.items()}, counts, folder
+    )
+
+
+def load_reference(path: str) -> Reference:
+    """Reads a paper's table.
+
+    Raises:
+        ConfigError: If the file is missing or lacks a key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return Reference(content["title"], content["values"], content.get("notes", []))
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"study reference: {path} cannot be read: {error!r}") from error
+
+
+def write_tables(
+    out: Path, title: str, results: list[RunResult], runs: list[str], reference: Reference | None
+) -> None:
+    """Writes results.md, .csv, .json and a ROC and a DET figure a domain, each file whole."""
+    rows = _rows(results, runs, reference)
+    _write(out / "results.md", _markdown(title, rows, results, runs, reference))
+    _write(out / "results.csv", _csv(rows))
+    _write(out / "results.json", _json(title, results, reference))
+    for domain in dict.fromkeys(result.domain for result in results):
+        curves = {r.run: r.counts for r in results if r.domain == domain}
+        for name, draw in (("roc", roc_figure), ("det", det_figure)):
+            figure = draw(curves)
+            figure.axes[0].set_title(f"{title}: {domain}", fontsize=10)
+            with write_aside(out / "figures" / f"{name}_{domain}.png") as aside:
+                figure.savefig(aside, dpi=110, bbox_inches="tight")
+
+
+def _rows(
+    results: list[RunResult], runs: list[str], reference: Reference | None
+) -> list[dict[str, Any]]:
+    """A row a domain, and the means over the domains that have all runs: computed, not quoted."""
+    by_domain: dict[str, dict[str, RunResult]] = {}
+    for result in results:
+        by_domain.setdefault(result.domain, {})[result.run] = result
+    rows: list[dict[str, Any]] = []
+    for domain, found in by_domain.items():
+        row: dict[str, Any] = {"domain": domain}
+        for run in runs:
+            for metric in COLUMNS:
+                ours = 100 * found[run].metrics.get(metric, math.nan) if run in found else math.nan
+                row[f"{run}/{metric}"] = ours
+                if reference is not None:
+                    row[f"{run}/{metric}/paper"] = reference.get(run, domain, metric)
+        rows.append(row)
+    complete = [row for row in rows if set(runs) <= set(by_domain[row["domain"]])]
+    if len(complete) > 1:
+        keys = [key for key in rows[0] if key != "domain"]
+        rows.append({"domain": "mean", **{k: fmean(row[k] for row in complete) for k in keys}})
+    return rows
+
+
+def _markdown(
+    title: str,
+    rows: list[dict[str, Any]],
+    results: list[RunResult],
+    runs: list[str],
+    reference: Reference | None,
+) -> str:
+    names = [f"{run} {label}" for run in runs for label in COLUMNS.values()]
+    lines = [f"# {title}", ""]
+    if reference is not None:
+        lines += [f"Ours, and in brackets {reference.title}.", ""]
+    lines += ["| domain | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for row in rows:
+        cells = []
+        for run in runs:
+            for metric in COLUMNS:
+                cell = _percent(row[f"{run}/{metric}"])
+                if reference is not None:
+                    cell += f" ({_percent(row[f'{run}/{metric}/paper'])})"
+                cells.append(cell)
+        lines.append(f"| {row['domain']} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| run | EER, 95 % interval | TAR | d′ | genuine / impostor pairs |",
+        "|---|---|---|---:|---:|",
+    ]
+    for result in results:
+        m = result.metrics
+        interval = f"{_percent(100 * m.get('eer_low', math.nan))}–{_percent(100 * m.get('eer_high', math.nan))}"
+        rates = ", ".join(
+            f"{_percent(100 * m[key])} at FAR {key.split('=')[1]}"
+            for key in m
+            if key.startswith("tar@far=")
+        )
+        lines.append(
+            f"| {result.domain} {result.run} | {interval} | {rates} | {m.get('dprime', math.nan):.2f} | "
+            f"{result.counts.num_genuine:,} / {result.counts.num_impostor:,} |"
+        )
+    lines += ["", *(f"- {note}" for note in (reference.notes if reference else []))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _json(title: str, results: list[RunResult], reference: Reference | None) -> str:
+    runs = [
+        {
+            "domain": result.domain,
+            "run": result.run,
+            "folder": str(result.folder),
+            "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
+        }
+        for result in results
+    ]
+    paper = reference.values if reference else None
+    return json.dumps({"title": title, "runs": runs, "paper": paper}, indent=1) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,267 @@
+"""The DataModule: scan → protocol → ROI cache → loaders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from filelock import FileLock
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader
+
+from palmforge.data import protocols
+from palmforge.data.augmentation import Preset, RoiAugmentation
+from palmforge.data.dataset import PalmDataset, limit_threads
+from palmforge.data.layouts import Scan, scan
+from palmforge.data.protocols import Split
+from palmforge.data.records import PalmRecord
+from palmforge.data.roi_cache import RoiCache, RoiSettings
+from palmforge.data.sampler import IdentityBatchSampler, ResumableLoader
+from palmforge.data.synthetic import SyntheticPalms
+from palmforge.errors import DataError
+
+SYNTHETIC = "synthetic"
+
+
+class PalmDataModule(L.LightningDataModule):
+    """Palm images of any layout, cut to ROIs, in P × K batches.
+
+    Batches are dicts: `image [N, 3, S, S]` uint8 RGB, `label`, `domain`, `index`, `role`, `seed`
+    `[N]` (see `PalmDataset`).
+
+    Args:
+        root: The data set. `synthetic` is the embedded one, rendered at first use under
+            `synthetic_dir`; anything else is a directory that must be there.
+        layout: How files lie under `root`: `xjtu_up`, `folder` (identity/image), or `auto`.
+        domains: Only these domains (`[IF, IN]`); null for all.
+        protocol: `first_five` (Shao et al. 2020: closed set), `open_set` (identities disjoint) or
+            `cross_domain` (enrol in one domain, probe from another). See `palmforge.data.protocols`.
+        train_images: Images of each identity and domain that train (`first_five`, `cross_domain`).
+        val_images: Of those, held out for validation (`first_five`); 0 as in the paper.
+        fractions: Of subjects, for train, validation and test (`open_set`).
+        split_seed: Who goes where (`open_set`).
+        train_domains: Domains to train on and enrol from (`cross_domain`).
+        test_domains: Domains to probe from (`cross_domain`).
+        image_size: Side of the network's input, in pixels.
+        roi: How ROIs are cut.
+        cache_dir: Where cut ROIs are kept: 3 · size² bytes an image (77 KB at 160 pixels).
+        augmentation: `none`, `mild` or `strong`: how far captures of one palm differ.
+        geometric_augmentation: Rotation, scale, shift, perspective, as a switch of its own.
+        augmented_views: Limits each image to so many augmented views, so that the output of frozen
+            networks can be cached (`feature_cache_dir` of the model); null draws a new one each time.
+        identities_per_batch: P, of the global batch (over all GPUs).
+        images_per_identity: K.
+        eval_batch_size: Images a step and a process in validation, test and predict.
+        predict_split: What `predict` goes through.
+        num_workers: DataLoader processes.
+        seed: Of batches and augmentation. Linked to `seed_everything`.
+        synthetic: The embedded data set, for `root=synthetic`.
+        synthetic_dir: Where it is rendered to.
+    """
+
+    def __init__(
+        self,
+        root: str = SYNTHETIC,
+        layout: Literal["auto", "xjtu_up", "folder"] = "auto",
+        domains: list[str] | None = None,
+        protocol: Literal["first_five", "open_set", "cross_domain"] = "first_five",
+        train_images: int = 5,
+        val_images: int = 0,
+        fractions: tuple[float, float, float] = (0.6, 0.1, 0.3),
+        split_seed: int = 0,
+        train_domains: list[str] | None = None,
+        test_domains: list[str] | None = None,
+        image_size: int = 128,
+        roi: RoiSettings = RoiSettings(),  # noqa: B008  (frozen)
+        cache_dir: str = "data/cache",
+        augmentation: Preset = "strong",
+        geometric_augmentation: bool = True,
+        augmented_views: int | None = None,
+        identities_per_batch: int = 10,
+        images_per_identity: int = 4,
+        eval_batch_size: int = 64,
+        predict_split: Literal["train", "val", "test", "all"] = "all",
+        num_workers: int = 2,
+        seed: int = 0,
+        synthetic: SyntheticPalms = SyntheticPalms(),  # noqa: B008  (frozen)
+        synthetic_dir: str = "data/synthetic",
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.layout = layout
+        self.domains = domains
+        self.protocol = protocol
+        self.train_images = train_images
+        self.val_images = val_images
+        self.fractions = fractions
+        self.split_seed = split_seed
+        self.train_domains = train_domains
+        self.test_domains = test_domains
+        self.image_size = image_size
+        self.geometric_augmentation = geometric_augmentation
+        self.augmented_views = augmented_views
+        self.identities_per_batch = identities_per_batch
+        self.images_per_identity = images_per_identity
+        self.eval_batch_size = eval_batch_size
+        self.predict_split = predict_split
+        self.num_workers = num_workers
+        self.seed = seed
+        self.synthetic = synthetic
+        self.synthetic_dir = synthetic_dir
+        self.cache = RoiCache(cache_dir, roi)
+        self.augmentation = RoiAugmentation(augmentation, geometric_augmentation, image_size)
+        self.problems: dict[str, str] = {}
+
+    @cached_property
+    def scan(self) -> Scan:
+        """What `root` holds; the embedded data set is rendered if it is not there yet."""
+        if self.root == SYNTHETIC:
+            return scan(self._render_synthetic(), "xjtu_up", self.domains)
+        return scan(self.root, self.layout, self.domains)
+
+    @cached_property
+    def split(self) -> Split:
+        """What the protocol selected, before unreadable pictures are left out."""
+        records = self.scan.records
+        if self.protocol == "first_five":
+            return protocols.first_five(records, self.train_images, self.val_images)
+        if self.protocol == "open_set":
+            return protocols.open_set(records, self.fractions, self.split_seed)
+        return protocols.cross_domain(
+            records, self.train_domains or [], self.test_domains or [], self.train_images
+        )
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The training identities; the class index counts through them."""
+        return sorted({record.identity for record in self.split.train})
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """Identity → index. Those never trained on come after the classes."""
+        known = set(self.class_names)
+        others = sorted({record.identity for record in self.scan.records} - known)
+        return {identity: index for index, identity in enumerate(self.class_names + others)}
+
+    def prepare_data(self) -> None:
+        """Cuts the ROIs that are not cached yet; one process a node."""
+        self.cache.fill(self.scan.records, num_threads=max(1, self.num_workers))
+
+    def setup(self, stage: str) -> None:
+        """Leaves out what cannot be read, by name, and says what the protocol selected."""
+        if "train" in self.__dict__:
+            return
+        bad = self.cache.problems(self.scan.records)
+        self.problems = {**self.scan.problems, **bad}
+        self.train = self._dataset([r for r in self.split.train if r.path not in bad], train=True)
+        self.val = self._dataset([r for r in self.split.val if r.path not in bad])
+        test = [
+            (record, role)
+            for record, role in zip(self.split.test, self.split.test_roles, strict=True)
+            if record.path not in bad
+        ]
+        self.test = self._dataset([record for record, _ in test], roles=[role for _, role in test])
+        rank_zero_info(f"{self.scan.root}, protocol {self.protocol}:\n{self.split}")
+        self._warn()
+
+    def train_dataloader(self) -> DataLoader:
+        """P × K batches; the same ones for any number of processes and workers."""
+        rank, world_size = 0, 1
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        sampler = IdentityBatchSampler(
+            self.train.labels,
+            self.identities_per_batch,
+            self.images_per_identity,
+            self.seed,
+            rank,
+            world_size,
+        )
+        return ResumableLoader(
+            self.train,
+            batch_size=self.identities_per_batch * self.images_per_identity // world_size,
+            sampler=sampler,
+            drop_last=True,
+            **self._loader_settings(),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation images, centred."""
+        return self._eval_loader(self.val)
+
+    def test_dataloader(self) -> DataLoader:
+        """Test images, centred."""
+        return self._eval_loader(self.test)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The images of `predict_split`, centred."""
+        return self._eval_loader(self.predict_dataset)
+
+    @cached_property
+    def predict_dataset(self) -> PalmDataset:
+        """What `predict` goes through; its rows are the `index` of a batch."""
+        if self.predict_split != "all":
+            return {"train": self._dataset(self.train.records), "val": self.val, "test": self.test}[
+                self.predict_split
+            ]
+        return self._dataset([r for r in self.scan.records if r.path not in self.problems])
+
+    def _dataset(
+        self,
+        records: list[PalmRecord],
+        roles: list[protocols.Role] | None = None,
+        train: bool = False,
+    ) -> PalmDataset:
+        if not records:
+            raise DataError(
+                f"{self.scan.root}: none of the selected pictures can be used. The first problems:\n"
+                + _listed(self.problems)
+            )
+        return PalmDataset(
+            records,
+            self.labels,
+            self.cache,
+            self.augmentation if train else RoiAugmentation("none", False, self.image_size),
+            self.scan.domains,
+            roles,
+            self.augmented_views,
+            self.seed,
+        )
+
+    def _eval_loader(self, dataset: PalmDataset) -> DataLoader:
+        return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loader_settings())
+
+    def _loader_settings(self) -> dict:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": limit_threads,
+            "pin_memory": self.trainer is not None and self.trainer.accelerator is not None
+            and "CUDA" in type(self.trainer.accelerator).__name__,
+        }  # fmt: skip
+
+    def _render_synthetic(self) -> str:
+        palms = replace(self.synthetic, domains=tuple(self.domains or self.synthetic.domains))
+        name = f"{palms.num_identities}x{palms.images_per_identity}-{palms.size}px-seed{palms.seed}"
+        root = Path(self.synthetic_dir) / name
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{root}.lock"):  # whoever comes first renders, the others wait
+            palms.write(str(root), num_workers=max(1, self.num_workers))
+        return str(root)
+
+    def _warn(self) -> None:
+        if self.problems:
+            rank_zero_warn(
+                f"{len(self.problems)} paths of {self.scan.root} are left out or wrong "
+                f"(all of them: `data summary`):\n{_listed(self.problems)}"
+            )
+
+
+def _listed(problems: dict[str, str], most: int = 5) -> str:
+    lines = [f"  {path}: {reason}" for path, reason in list(problems.items())[:most]]
+    if len(problems) > most:
+        lines.append(f"  … and {len(problems) - most} more")
+    return "\n".join(lines)

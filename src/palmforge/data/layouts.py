@@ -1,0 +1,195 @@
+"""Directories on disk → records.
+
+Two layouts are known:
+
+* `xjtu_up`: `ROOT/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG`, as XJTU-UP is released, both as
+  280 × 280 ROI crops and as full photographs with key points (palmforge.data.keypoints);
+* `folder`: `ROOT/{identity}/image`, any depth-one collection. A folder named like `L_007`, `007_L`
+  or `7-left` also tells the hand and the subject.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from palmforge.data import keypoints
+from palmforge.data.images import is_image
+from palmforge.data.records import PalmRecord, Point
+from palmforge.errors import DataError
+
+LAYOUTS = ("auto", "xjtu_up", "folder")
+DEVICES = {"iphone": "I", "huawei": "H", "lg": "L", "samsung": "S", "mi8": "M"}
+ILLUMINATIONS = {"flash": "F", "nature": "N", "natural": "N"}
+DOMAINS = tuple(d + i for d in "IHLSM" for i in "FN")
+
+_XJTU_IDENTITY = re.compile(r"(?P<hand>[LR])[_-]?(?P<subject>\d+)$", re.IGNORECASE)
+_HAND_FIRST = re.compile(r"(?P<hand>l|r|left|right)[_-](?P<subject>.+)$", re.IGNORECASE)
+_HAND_LAST = re.compile(r"(?P<subject>.+)[_-](?P<hand>l|r|left|right)$", re.IGNORECASE)
+
+
+@dataclass
+class Scan:
+    """What a root holds.
+
+    Attributes:
+        root: The directory that was read.
+        layout: `"xjtu_up"` or `"folder"`.
+        records: Sorted by domain, identity and file name.
+        problems: Path → what is wrong with it and how it was treated.
+    """
+
+    root: str
+    layout: str
+    records: list[PalmRecord] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that have at least one image, in the order of XJTU-UP, then by name."""
+        found = {record.domain for record in self.records}
+        known = [domain for domain in DOMAINS if domain in found]
+        return known + sorted(found - set(known))
+
+
+def scan(root: str, layout: str = "auto", domains: list[str] | None = None) -> Scan:
+    """Reads a directory of palm images.
+
+    Pictures are not opened; that is done once, when ROIs are cut.
+
+    Args:
+        root: The directory.
+        layout: One of `LAYOUTS`; `auto` is `xjtu_up` where a device folder is found.
+        domains: Only these, for example `["IF", "IN"]`; all by default.
+
+    Raises:
+        DataError: If the directory is missing or empty, or a domain asked for is not there.
+    """
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise DataError(
+            f"data.root: no directory {str(top)!r}. Give the root of your data set, or "
+            "`--data.root=synthetic` for the embedded one."
+        )
+    if layout not in LAYOUTS:
+        raise DataError(f"data.layout: {layout!r} is not one of {', '.join(LAYOUTS)}")
+    if layout == "auto":
+        layout = "xjtu_up" if any(d.name.lower() in DEVICES for d in _folders(top)) else "folder"
+    result = Scan(root=str(top), layout=layout)
+    (_scan_xjtu if layout == "xjtu_up" else _scan_folder)(top, result)
+    result.records.sort(key=lambda record: (record.domain, record.identity, record.path))
+    if not result.records:
+        raise DataError(f"{top}: no image of the layout {layout!r} in it ({_EXPECTED[layout]})")
+    return _only(result, domains)
+
+
+_EXPECTED = {
+    "xjtu_up": "expected {device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG",
+    "folder": "expected {identity}/image.jpg",
+}
+
+
+def _only(result: Scan, domains: list[str] | None) -> Scan:
+    if domains is None:
+        return result
+    if not domains:
+        raise DataError("data.domains: the list is empty; leave the key out (null) for all domains")
+    here = result.domains
+    missing = [domain for domain in domains if domain not in here]
+    if missing:
+        raise DataError(
+            f"data.domains: {', '.join(missing)} not in {result.root}, which has "
+            f"{', '.join(name or '(none)' for name in here)}"
+        )
+    result.records = [record for record in result.records if record.domain in domains]
+    return result
+
+
+def _folders(top: Path) -> list[Path]:
+    return sorted(Path(e.path) for e in os.scandir(top) if e.is_dir() and e.name[0] != ".")
+
+
+def _images(folder: Path) -> tuple[list[Path], set[str]]:
+    """Its pictures, sorted by name, and the names of all its files."""
+    # scandir, not glob and stat: a domain of XJTU-UP has thousands of files on a network drive.
+    names = {entry.name for entry in os.scandir(folder) if entry.is_file()}
+    return sorted(p for p in (folder / name for name in names) if is_image(p)), names
+
+
+def _scan_xjtu(top: Path, result: Scan) -> None:
+    for device_dir in _folders(top):
+        device = device_dir.name.lower()
+        if device not in DEVICES:
+            result.problems[str(device_dir)] = (
+                f"not one of the devices {', '.join(DEVICES)}: left out"
+            )
+            continue
+        for light_dir in _folders(device_dir):
+            initial = ILLUMINATIONS.get(light_dir.name.lower())
+            if initial is None:
+                result.problems[str(light_dir)] = "neither Flash nor Nature: left out"
+                continue
+            illumination = "flash" if initial == "F" else "nature"
+            _scan_domain(light_dir, device, illumination, DEVICES[device] + initial, result)
+
+
+def _scan_domain(folder: Path, device: str, illumination: str, domain: str, result: Scan) -> None:
+    sidecar = folder / keypoints.CSV_NAME
+    table, bad_lines = keypoints.read_csv(sidecar) if sidecar.is_file() else ({}, {})
+    before, seen = len(result.records), set()
+    for identity_dir in _folders(folder):
+        match = _XJTU_IDENTITY.match(identity_dir.name)
+        if match is None:
+            result.problems[str(identity_dir)] = "not named like L_001: left out"
+            continue
+        hand, subject = match["hand"].upper(), match["subject"]
+        images, names = _images(identity_dir)
+        for path in images:
+            name = f"{identity_dir.name}/{path.name}"
+            seen.add(name)
+            if name in bad_lines:
+                result.problems[str(path)] = f"left out: {bad_lines[name]}"
+                continue
+            ok, points = _points_of(path, table.get(name), names, result)
+            if ok:
+                result.records.append(
+                    PalmRecord(
+                        str(path), subject, hand, f"{hand}_{subject}",
+                        device, illumination, domain, points,
+                    )
+                )  # fmt: skip
+    for name in sorted((table.keys() | bad_lines.keys()) - seen):
+        result.problems[str(folder / name)] = f"listed in {keypoints.CSV_NAME}, but not there"
+    if len(result.records) == before:
+        result.problems[str(folder)] = f"domain {domain} is empty"
+
+
+def _scan_folder(top: Path, result: Scan) -> None:
+    for identity_dir in _folders(top):
+        match = _HAND_FIRST.match(identity_dir.name) or _HAND_LAST.match(identity_dir.name)
+        subject = match["subject"] if match else identity_dir.name
+        hand = match["hand"][0].upper() if match else ""
+        images, names = _images(identity_dir)
+        if not images:
+            result.problems[str(identity_dir)] = "no image in it: left out"
+        for path in images:
+            ok, points = _points_of(path, None, names, result)
+            if ok:
+                result.records.append(
+                    PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
+                )
+
+
+def _points_of(
+    path: Path, listed: tuple[Point, ...] | None, names: set[str], result: Scan
+) -> tuple[bool, tuple[Point, ...] | None]:
+    """Key points from the CSV line, else from the JSON file beside the picture, else None."""
+    if listed is not None or path.with_suffix(".json").name not in names:
+        return True, listed
+    try:
+        return True, keypoints.read_json(path.with_suffix(".json"))
+    except ValueError as error:
+        result.problems[str(path)] = f"left out: {error}"
+        return False, None

@@ -1,0 +1,188 @@
+"""ROIs, cut once and kept.
+
+Cutting means decoding a photograph of many megapixels; a cached ROI is one read of raw bytes.
+An entry's name is a digest of its source (path, size, time of change), its key points and the ROI
+settings, so nothing is ever stale, and any number of processes or nodes may fill the same
+directory at the same time: each entry is renamed into place whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.progress import track
+
+from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.images import read_image, scale_points
+from palmforge.data.records import PalmRecord
+from palmforge.data.roi import extract_roi, quad_side, xjtu_roi_quad
+from palmforge.errors import BadImage, DataError
+
+_VERSION = 1  # of what extract() does: raise it, and old entries are never read again
+
+
+@dataclass(frozen=True)
+class RoiSettings:
+    """How a ROI is made of a picture.
+
+    Attributes:
+        size: Side of the cached ROI in pixels. A little more than the network's input, because
+            augmentation resamples it.
+        source: `"keypoints"`: cut by the 14 points, without which a picture is refused. `"whole"`:
+            pictures are ROI crops already. `"auto"`: by the points where they are known, else the
+            whole picture if it is square, else refused.
+        mirror_left_crops: Mirror whole-picture ROIs of left hands. ROIs cut by key points are in
+            one frame already (fingers up, thumb on the right).
+    """
+
+    size: int = 160
+    source: Literal["auto", "keypoints", "whole"] = "auto"
+    mirror_left_crops: bool = False
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 4096:
+            raise DataError(f"data.roi.size: {self.size} is not between 16 and 4096 pixels")
+
+
+def extract(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
+    """Reads a record's picture and makes its ROI, `[size, size, 3]` uint8 RGB.
+
+    Raises:
+        BadImage: If the picture or its key points cannot be used.
+    """
+    if settings.source != "whole" and record.keypoints is not None:
+        return _cut(record, settings)
+    if settings.source == "keypoints":
+        raise BadImage(record.path, "no key points (data.roi.source is 'keypoints')")
+    return _whole(record, settings)
+
+
+def _cut(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
+    try:
+        quad = xjtu_roi_quad(record.keypoints)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise BadImage(record.path, str(error)) from error
+    # A JPEG decoded at half size still has more pixels than a ROI of a quarter: see read_image.
+    image, scale = read_image(record.path, min_scale=min(1.0, 2 * settings.size / quad_side(quad)))
+    quad = scale_points(quad, scale)
+    height, width = image.shape[:2]
+    centre = quad.mean(axis=0)
+    if not (0 <= centre[0] < width and 0 <= centre[1] < height):
+        raise BadImage(record.path, "its key points put the ROI outside the picture")
+    return extract_roi(image, quad, settings.size)
+
+
+def _whole(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
+    image, _ = read_image(record.path)
+    height, width = image.shape[:2]
+    if settings.source == "auto" and max(height, width) > 1.05 * min(height, width):
+        raise BadImage(
+            record.path,
+            f"{width} × {height} pixels are no square ROI, and no key points are known "
+            "(add a sidecar, or set data.roi.source=whole to take the whole picture)",
+        )
+    right, bottom = width - 0.5, height - 0.5
+    quad = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
+    if settings.mirror_left_crops and record.hand == "L":
+        quad = quad[[1, 0, 3, 2]]
+    return extract_roi(image, quad, settings.size)
+
+
+class RoiCache:
+    """A directory of ROIs.
+
+    Args:
+        directory: Made if needed.
+        settings: What the ROIs look like.
+    """
+
+    def __init__(self, directory: str, settings: RoiSettings) -> None:
+        self.directory = Path(directory).expanduser()
+        self.settings = settings
+
+    def key(self, record: PalmRecord) -> str:
+        """The entry's name: 32 hexadecimal digits. A missing file has a name too."""
+        try:
+            stat = os.stat(record.path)
+            source = [os.path.abspath(record.path), stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            source = [os.path.abspath(record.path), -1, -1]
+        hand = record.hand if self.settings.mirror_left_crops else ""
+        content = [_VERSION, source, record.keypoints, hand, asdict(self.settings)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def load(self, key: str) -> np.ndarray:
+        """The ROI of an entry, `[size, size, 3]` uint8.
+
+        Raises:
+            DataError: If it is not there or not whole.
+        """
+        size = self.settings.size
+        try:
+            return np.fromfile(self._path(key), np.uint8).reshape(size, size, 3)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"data.cache_dir: entry {self._path(key)} cannot be read ({error}). Was the cache "
+                "emptied while training ran? Start again, and it is filled."
+            ) from error
+
+    def fill(self, records: Sequence[PalmRecord], num_threads: int = 1) -> None:
+        """Cuts what is missing. Threads: decoding and warping release the interpreter's lock.
+
+        Raises:
+            DataError: If the directory cannot be written to or the disk has no room.
+        """
+        missing = [(r, key) for r in records if self._state(key := self.key(r)) is None]
+        size = self.settings.size
+        check_writable(self.directory, "data.cache_dir", len(missing) * (size * size * 3 + 4096))
+        if not missing:
+            return
+        # Nodes that start together begin at different places, and so share the work.
+        start = hash((socket.gethostname(), os.getpid())) % len(missing)
+        missing = missing[start:] + missing[:start]
+        with ThreadPoolExecutor(max(1, num_threads)) as pool:
+            done = pool.map(lambda item: self._make(*item), missing)
+            for _ in track(done, "cutting ROIs", total=len(missing), transient=True):
+                pass
+
+    def problems(self, records: Sequence[PalmRecord]) -> dict[str, str]:
+        """Path → why it has no ROI, for the records of `fill` that turned out bad."""
+        found = {}
+        for record in records:
+            key = self.key(record)
+            if self._state(key) is False:
+                found[record.path] = self._path(key, ".bad").read_text(encoding="utf-8")
+        return found
+
+    def _path(self, key: str, suffix: str = ".rgb") -> Path:
+        return self.directory / key[:2] / f"{key[2:]}{suffix}"
+
+    def _state(self, key: str) -> bool | None:
+        """True: a whole ROI; False: known to be bad; None: not there."""
+        try:
+            if self._path(key).stat().st_size == self.settings.size**2 * 3:
+                return True
+        except FileNotFoundError:
+            pass
+        return False if self._path(key, ".bad").exists() else None
+
+    def _make(self, record: PalmRecord, key: str) -> None:
+        if self._state(key) is not None:  # another node was faster
+            return
+        try:
+            roi = extract(record, self.settings)
+        except BadImage as bad:
+            with write_aside(self._path(key, ".bad")) as aside:
+                aside.write_text(bad.reason, encoding="utf-8")
+        else:
+            with write_aside(self._path(key)) as aside:
+                roi.tofile(aside)

@@ -1,0 +1,49 @@
+"""The door: answers a bare `--help` at once, and turns endings into exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+# `import lightning` alone takes five seconds. tests/test_front.py holds this page equal to the
+# subcommands that there are.
+HELP = """\
+usage: train.py COMMAND [--config configs/experiment/NAME.yaml] [--key=value ...]
+
+PalmForge: generate, recognise and anonymise palmprints.
+
+Training (LightningCLI; each has a --help and a --print_config)
+  fit        train an experiment:       fit --config configs/experiment/dhn_teacher.yaml
+  validate   validate a checkpoint:     validate --config ... --ckpt_path last
+  test       report on the test set:    test --config ... --ckpt_path best
+  predict    write codes of images:     predict --config ... --ckpt_path last
+
+Many runs
+  study      train and test a table:    study configs/study/dhn_xjtu.yaml --dry-run
+
+Data
+  data       look at a data set:        data summary /data/XJTU-UP
+             render the embedded one:   data synthesize --out data/palms
+
+Presets compose, the later one wins:
+  train.py fit --config configs/experiment/dhn_teacher.yaml \\
+    --trainer configs/trainer/ddp.yaml --config configs/logger/wandb.yaml --model.lr=3e-4
+"""
+
+
+def main() -> None:
+    """Runs the command line. Exits with 2 for what the user can mend, 143 after SIGTERM."""
+    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    from palmforge.cli import main as run
+    from palmforge.errors import PalmForgeError
+
+    try:
+        run()
+    except PalmForgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except SystemExit as stop:
+        if type(stop).__name__ == "SIGTERMException":  # Lightning would leave with status 0
+            raise SystemExit(143) from stop
+        raise

@@ -1,0 +1,204 @@
+"""What the hashing teacher and the hashing student have in common: all but the training step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from palmforge.errors import CheckpointError, ConfigError
+from palmforge.losses.reduction import Reduction
+from palmforge.metrics.accuracy import ClassifierAccuracy
+from palmforge.metrics.verification_metric import VerificationMetrics
+from palmforge.modules.schedule import Schedule, scheduled_adamw
+from palmforge.networks.hashing import HashingOutput, TinyHashing, VGG16Hashing, binarize
+
+Batch = dict[str, Any]
+
+
+def cache_keys(batch: Batch) -> list[str]:
+    """The names of a batch's pictures, for a feature cache.
+
+    Raises:
+        ConfigError: If the pictures have none, because no picture comes twice.
+    """
+    if "key" not in batch:
+        raise ConfigError(
+            "model.feature_cache_dir: with endless augmentation no picture comes twice. Set "
+            "data.augmented_views, or data.augmentation=none"
+        )
+    return batch["key"]
+
+
+class HashingModule(L.LightningModule):
+    """A hashing network with its optimizer and its evaluation. See the two subclasses.
+
+    Args:
+        class_names: The training identities, in the order of the labels; linked from the data.
+        margin: t of Eq. 1, squared Euclidean distance.
+        quantization_weight: w of Eq. 3.
+        reduction: Of the losses: `sum` as in the paper, or `mean`.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW.
+        warmup_steps: Linear warm-up.
+        lr_schedule: What follows it, up to `trainer.max_steps`.
+        channels_last: Memory format of images and convolutions; faster in bf16.
+        compile_network: `torch.compile` it.
+    """
+
+    network: TinyHashing | VGG16Hashing
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        margin: float,
+        quantization_weight: float,
+        reduction: Reduction,
+        lr: float,
+        weight_decay: float,
+        warmup_steps: int,
+        lr_schedule: Schedule,
+        channels_last: bool,
+        compile_network: bool,
+    ) -> None:
+        super().__init__()
+        self.class_names = list(class_names)
+        self.margin = margin
+        self.quantization_weight = quantization_weight
+        self.reduction = reduction
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.lr_schedule = lr_schedule
+        self.channels_last = channels_last
+        self.compile_network = compile_network
+        self.val_verification = VerificationMetrics("hamming", fars=(1e-1, 1e-2, 1e-3))
+        self.test_verification = VerificationMetrics("hamming", bootstrap=200)
+        self.val_accuracy = ClassifierAccuracy()
+        self.test_accuracy = ClassifierAccuracy()
+
+    def load_pretrained(self, resuming: bool) -> None:
+        """Loads what a fit starts from, once. The CLI calls it before any data is touched."""
+
+    def setup(self, stage: str) -> None:
+        """For those who use the module without the CLI."""
+        if stage == "fit":
+            self.load_pretrained(resuming=self.trainer.ckpt_path is not None)
+
+    def configure_model(self) -> None:
+        """Memory format and compilation, before the strategy wraps the module."""
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        if self.compile_network:
+            self.network.compile()  # in place: torch.compile(network) would rename the weights
+
+    def forward(self, images: Tensor) -> HashingOutput:
+        """`[N, 3, S, S]` RGB in [0, 1] → codes and logits."""
+        return self.network(images)
+
+    def images(self, batch: Batch) -> Tensor:
+        """uint8 → [0, 1], here and not in the loader: a quarter of the bytes cross the bus."""
+        images = batch["image"].to(self.network.mean.dtype).div_(255)
+        return (
+            images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        )
+
+    def gather_codes(self, codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and labels of the global batch, so that pairs are those of all processes.
+
+        Gradients flow back to every process's codes. Each process then has the whole loss, its
+        gradient arrives once from each of the W processes, and DDP divides by W.
+        """
+        if self._trainer is None or self.trainer.world_size == 1:
+            return codes, labels
+        everyone = self.all_gather(codes, sync_grads=True)
+        return everyone.flatten(0, 1), self.all_gather(labels).flatten()
+
+    def log_losses(self, losses: dict[str, Tensor]) -> None:
+        """Logs `train/*`, averaged over processes."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, sync_dist=True)
+        self.log("train/loss", sum(losses.values()).detach(), prog_bar=True, sync_dist=True)
+        self.log("train/lr", rate)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collects codes for the pairs of all validation images."""
+        self._evaluate(batch, self.val_verification, self.val_accuracy)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collects codes for the pairs of all test images."""
+        self._evaluate(batch, self.test_verification, self.test_accuracy)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """`codes [N, B]` of −1 and +1, `label [N]` of the classifier, `index [N]`."""
+        output = self(self.images(batch))
+        predicted = output.logits.argmax(dim=1) if output.logits is not None else None
+        return {"codes": binarize(output.codes), "predicted": predicted, "index": batch["index"]}
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/*`."""
+        self._log_evaluation("val", self.val_verification, self.val_accuracy)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test/*`."""
+        self._log_evaluation("test", self.test_verification, self.test_accuracy)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over what is trained, and nothing else."""
+        return scheduled_adamw(
+            [p for p in self.parameters() if p.requires_grad],
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.lr_schedule,
+            warmup_steps=self.warmup_steps,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the names of the classes, which give the logits their meaning."""
+        checkpoint["class_names"] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on training with other identities; evaluation leaves the classifier out."""
+        theirs = checkpoint.get("class_names", self.class_names)
+        if theirs == self.class_names:
+            return
+        if self._trainer is not None and self.trainer.training:
+            raise CheckpointError(
+                f"the checkpoint was trained on {len(theirs)} identities ({', '.join(theirs[:3])}…), "
+                f"this data has {len(self.class_names)} ({', '.join(self.class_names[:3])}…): "
+                "training cannot go on with other classes"
+            )
+        rank_zero_warn(
+            "the checkpoint knows other identities than this data has: codes are evaluated, the "
+            "classifier is not (accuracy is NaN)"
+        )
+        state = checkpoint["state_dict"]
+        for name, values in self.state_dict().items():
+            if name.startswith("network.classifier."):
+                state[name] = torch.full_like(values, float("nan"))
+
+    def _evaluate(
+        self, batch: Batch, verification: VerificationMetrics, accuracy: ClassifierAccuracy
+    ) -> None:
+        output = self(self.images(batch))
+        verification.update(output.codes, batch["label"], batch["index"], batch["role"])
+        if output.logits is not None and output.logits.isfinite().all():
+            accuracy.update(output.logits, batch["label"], batch["index"])
+
+    def _log_evaluation(
+        self,
+        split: Literal["val", "test"],
+        verification: VerificationMetrics,
+        accuracy: ClassifierAccuracy,
+    ) -> None:
+        # Both are over all processes already.
+        values = {**verification.compute(), "accuracy": accuracy.compute()}
+        for name, value in values.items():
+            self.log(f"{split}/{name}", float(value), prog_bar=name == "eer" and split == "val")
+        verification.reset()
+        accuracy.reset()

@@ -1,0 +1,89 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palmforge.data.synthetic import SyntheticPalms, render_palm
+from palmforge.errors import DataError
+
+PALMS = SyntheticPalms(num_identities=3, images_per_identity=2, domains=("IF", "HN"), size=128)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("palms")
+    PALMS.write(str(root))
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_files_lie_as_in_xjtu_up(written):
+    palms = ["L_001", "R_001", "L_002"]
+    pictures = {
+        f"{domain}/{palm}/IMG_{capture:04d}.JPG"
+        for domain in ("iPhone/Flash", "huawei/Nature")
+        for palm in palms
+        for capture in (1, 2)
+    }
+    others = {"synthetic.json", "iPhone/Flash/keypoints.csv", "huawei/Nature/keypoints.csv"}
+    assert set(contents(written)) == pictures | others
+
+
+def test_the_sidecar_holds_the_points_of_every_picture(written):
+    with open(written / "huawei/Nature/keypoints.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:5] == ["file", "x0", "y0", "x1", "y1"] and rows[0][-1] == "y13"
+    files = [row[0] for row in rows[1:]]
+    assert files == sorted(files) and len(files) == 6
+    row = rows[1 + files.index("R_001/IMG_0002.JPG")]
+    _, truth = render_palm(identity=1, capture=2, preset="HN", size=128, seed=0)
+    assert all(len(value.split(".")[1]) == 2 for value in row[1:])
+    points = np.array(row[1:], dtype=float).reshape(14, 2)
+    np.testing.assert_allclose(points, truth.keypoints14, atol=0.0051)
+
+
+def test_settings_and_format_version_are_recorded(written):
+    recorded = json.loads((written / "synthetic.json").read_text())
+    assert recorded == {
+        "format_version": 1,
+        "num_identities": 3,
+        "images_per_identity": 2,
+        "domains": ["IF", "HN"],
+        "size": 128,
+        "seed": 0,
+    }
+
+
+def test_two_processes_write_the_bytes_of_one(written, tmp_path):
+    PALMS.write(str(tmp_path), num_workers=2)
+    assert contents(tmp_path) == contents(written)
+
+
+def test_an_interrupted_run_is_completed_to_the_same_bytes(tmp_path):
+    PALMS.write(str(tmp_path))
+    before = contents(tmp_path)
+    untouched = tmp_path / "huawei/Nature/L_001/IMG_0001.JPG"
+    stamp = untouched.stat().st_mtime_ns
+    (tmp_path / "iPhone/Flash/R_001/IMG_0002.JPG").unlink()
+    (tmp_path / "huawei/Nature/keypoints.csv").unlink()
+    PALMS.write(str(tmp_path))
+    assert contents(tmp_path) == before
+    assert untouched.stat().st_mtime_ns == stamp
+
+
+def test_other_settings_do_not_mix_with_what_is_there(written):
+    with pytest.raises(DataError, match="other settings"):
+        SyntheticPalms(num_identities=3, seed=1).write(str(written))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"domains": ("IX",)}, {"domains": ()}, {"num_identities": 0}, {"size": 8}]
+)
+def test_settings_that_cannot_be_rendered_are_refused(bad):
+    with pytest.raises(ValueError):
+        SyntheticPalms(**bad)
