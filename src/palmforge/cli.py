@@ -25,6 +25,7 @@ from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
 from palmforge.data.atomic import write_aside
+from palmforge.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
@@ -102,6 +103,12 @@ class PalmCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Loads what a fit starts from while nothing has been computed yet."""
+        strategy = str(self.config.fit.trainer.strategy)
+        if self.config.fit.test_ckpt is not None and strategy.endswith(("fork", "spawn")):
+            raise ConfigError(
+                f"test_ckpt: with the strategy {strategy} the CSV log of the fit, which another "
+                "process wrote, would be lost. Leave it out and run `test` after `fit`"
+            )
         load = getattr(self.model, "load_pretrained", None)
         if load is not None:
             load(resuming=self.config.fit.ckpt_path is not None)

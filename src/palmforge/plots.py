@@ -53,13 +53,18 @@ def det_figure(scores: Mapping[str, ScoreCounts]) -> Figure:
 def histogram_figure(counts: ScoreCounts, unit: str = "Hamming distance (bits)") -> Figure:
     """Genuine and impostor distances, each as a share of its own pairs, and the EER threshold."""
     figure, axes = _new(unit, "share of pairs")
+    low, high = counts.values.min(), counts.values.max()
+    if np.array_equal(counts.values, np.rint(counts.values)):
+        width = -(-(high - low + 1) // 65)  # whole: else some bars would hold more bits than others
+        edges = np.arange(low, high + width + 1, width) - 0.5
+    else:
+        edges = np.histogram_bin_edges([low, high], 65)
     for name, weights, colour in (
         ("genuine", counts.genuine, COLOURS[2]), ("impostor", counts.impostor, COLOURS[1])
     ):  # fmt: skip
-        edges = np.linspace(counts.values.min() - 0.5, counts.values.max() + 0.5, 66)
         axes.hist(
-            counts.values, edges, weights=weights / max(1, weights.sum()), color=colour, alpha=0.6,
-            label=f"{name} ({weights.sum():,} pairs)",
+            counts.values, edges.tolist(), weights=weights / max(1, weights.sum()), color=colour,
+            alpha=0.6, label=f"{name} ({weights.sum():,} pairs)",
         )  # fmt: skip
     eer, threshold = counts.equal_error_rate()
     axes.axvline(threshold, color="0.3", linewidth=1, label=f"EER {100 * eer:.2f} %")

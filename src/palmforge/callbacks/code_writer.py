@@ -52,15 +52,11 @@ class CodeWriter(BasePredictionWriter):
         self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, *_: Any
     ) -> None:
         """Keeps 16 bytes and two numbers an image."""
-        predicted = prediction["predicted"]
-        index = prediction["index"].cpu().numpy()
         self._rows.append(
             {
-                "index": index,
+                "index": prediction["index"].cpu().numpy(),
                 "code": pack_codes(prediction["codes"].cpu()),
-                "predicted": np.full(len(index), -1)
-                if predicted is None
-                else predicted.cpu().numpy(),
+                "predicted": prediction["predicted"].cpu().numpy(),
             }
         )
 

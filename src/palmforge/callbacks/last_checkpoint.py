@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -28,11 +29,26 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Saves every n steps, and the last one: a moment later Lightning counts the epoch as over.
+
+        Resumed with a larger `max_steps`, training then goes on in the middle of the epoch.
+        """
+        super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
+        if trainer.global_step == trainer.max_steps:
+            self._save(trainer)
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves what came after the last multiple of n."""
+        """Saves where training ends at an epoch's end, by `max_epochs` or an early stop."""
         super().on_train_end(trainer, pl_module)
+        if trainer.global_step != trainer.max_steps:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
         if self.dirpath is not None and not trainer.fast_dev_run:
-            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

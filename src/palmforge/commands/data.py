@@ -12,12 +12,12 @@ from typing import Literal
 
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image
 from palmforge.data.layouts import Scan, scan
+from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import BadImage
@@ -45,13 +45,13 @@ def summary(
     sizes: dict[str, list[tuple[int, int]]] = defaultdict(list)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         looked = pool.map(lambda record: _look(record, verify), found.records)
-        bar = track(looked, "reading", total=len(found.records), transient=True)
+        bar = progress_bar(looked, "reading", len(found.records))
         for record, (size, reason) in zip(found.records, bar, strict=True):
             if reason is not None:
                 found.problems[record.path] = reason
             if size is not None:
                 sizes[record.domain].append(size)
-    console = Console()
+    console = Console(markup=False)
     console.print(_table(found, sizes))
     if found.problems:
         console.print(f"{len(found.problems)} problems:")
@@ -78,7 +78,7 @@ def synthesize(
     """
     check_writable(Path(out), "out")
     palms.write(out, num_workers or os.cpu_count() or 1)
-    Console().print(f"{out}: {len(scan(out, 'xjtu_up').records)} pictures")
+    Console(markup=False).print(f"{out}: {len(scan(out, 'xjtu_up').records)} pictures")
 
 
 def _look(record: PalmRecord, verify: bool) -> tuple[tuple[int, int] | None, str | None]:
@@ -127,7 +127,10 @@ def _size_range(sizes: list[tuple[int, int]]) -> str:
 def _write(out: Path, found: Scan) -> None:
     from matplotlib.figure import Figure
 
-    with write_aside(out / "problems.csv") as aside, aside.open("w", newline="") as file:
+    with (
+        write_aside(out / "problems.csv") as aside,
+        aside.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
         writer.writerows(sorted(found.problems.items()))

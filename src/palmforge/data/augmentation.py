@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import albumentations as A
 import cv2
@@ -12,13 +12,15 @@ import numpy as np
 
 Preset = Literal["none", "mild", "strong"]
 
+_VERSION = 2  # of how a seed becomes a picture
+
 # Half-widths of what a capture of the same palm varies by. "mild" is a cooperative user and a
 # good localiser, "strong" what contactless pictures show.
 _GEOMETRY = {
     "mild": {"degrees": 6.0, "scale": 0.06, "shift": 0.03, "corners": 0.02},
     "strong": {"degrees": 12.0, "scale": 0.12, "shift": 0.06, "corners": 0.05},
 }
-_PHOTOMETRY = {
+_PHOTOMETRY: dict[str, dict[str, Any]] = {
     "mild": {"light": 0.15, "gamma": 15, "hue": 4, "blur": 3, "noise": 0.02, "jpeg": 70, "p": 0.2},
     "strong": {"light": 0.3, "gamma": 35, "hue": 8, "blur": 5, "noise": 0.05, "jpeg": 40, "p": 0.4},
 }
@@ -44,15 +46,21 @@ class RoiAugmentation:
             transforms += _photometric(**_PHOTOMETRY[preset])
         self._compose = A.Compose(transforms)
         self.is_random = preset != "none"
+        content = [_VERSION, self._compose.to_dict(), image_size]
         self.fingerprint = hashlib.sha256(
-            json.dumps([self._compose.to_dict(), image_size], sort_keys=True, default=str).encode()
+            json.dumps(content, sort_keys=True, default=str).encode()
         ).hexdigest()[:16]
 
     def __call__(self, roi: np.ndarray, seed: int) -> np.ndarray:
         """See the class."""
         if self.is_random:
             # albumentations draws from generators of its own; global seeds do not reach them.
-            self._compose.set_random_seed(seed % 2**32)
+            # Compose.set_random_seed would give all of them one seed: then the same first number
+            # decides everywhere, and noise, blur and JPEG come all together or not at all.
+            transforms = self._compose.transforms
+            seeds = np.random.SeedSequence(seed).generate_state(len(transforms)).tolist()
+            for transform, own in zip(transforms, seeds, strict=True):
+                transform.set_random_seed(own)
         return self._compose(image=roi)["image"]
 
 
@@ -62,6 +70,7 @@ def _geometric(
     return [
         A.Affine(
             rotate=(-degrees, degrees),
+            keep_ratio=True,
             scale=(1 - scale, 1 + scale),
             translate_percent=(-shift, shift),
             border_mode=cv2.BORDER_REFLECT_101,

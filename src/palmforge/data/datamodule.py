@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from palmforge.data import protocols
+from palmforge.data.atomic import check_writable
 from palmforge.data.augmentation import Preset, RoiAugmentation
 from palmforge.data.dataset import PalmDataset, limit_threads
 from palmforge.data.layouts import Scan, scan
@@ -38,7 +39,7 @@ class PalmDataModule(L.LightningDataModule):
         layout: How files lie under `root`: `xjtu_up`, `folder` (identity/image), or `auto`.
         domains: Only these domains (`[IF, IN]`); null for all.
         protocol: `first_five` (Shao et al. 2020: closed set), `open_set` (identities disjoint) or
-            `cross_domain` (enrol in one domain, probe from another). See `palmforge.data.protocols`.
+            `cross_domain` (enrol in one domain, probe from another): `palmforge.data.protocols`.
         train_images: Images of each identity and domain that train (`first_five`, `cross_domain`).
         val_images: Of those, held out for validation (`first_five`); 0 as in the paper.
         fractions: Of subjects, for train, validation and test (`open_set`).
@@ -51,7 +52,7 @@ class PalmDataModule(L.LightningDataModule):
         augmentation: `none`, `mild` or `strong`: how far captures of one palm differ.
         geometric_augmentation: Rotation, scale, shift, perspective, as a switch of its own.
         augmented_views: Limits each image to so many augmented views, so that the output of frozen
-            networks can be cached (`feature_cache_dir` of the model); null draws a new one each time.
+            networks can be cached (`feature_cache_dir` of the model); null: a new one each time.
         identities_per_batch: P, of the global batch (over all GPUs).
         images_per_identity: K.
         eval_batch_size: Images a step and a process in validation, test and predict.
@@ -217,7 +218,7 @@ class PalmDataModule(L.LightningDataModule):
     ) -> PalmDataset:
         if not records:
             raise DataError(
-                f"{self.scan.root}: none of the selected pictures can be used. The first problems:\n"
+                f"{self.scan.root}: none of the selected pictures can be used. First problems:\n"
                 + _listed(self.problems)
             )
         return PalmDataset(
@@ -244,10 +245,13 @@ class PalmDataModule(L.LightningDataModule):
         }  # fmt: skip
 
     def _render_synthetic(self) -> str:
-        palms = replace(self.synthetic, domains=tuple(self.domains or self.synthetic.domains))
+        try:
+            palms = replace(self.synthetic, domains=tuple(self.domains or self.synthetic.domains))
+        except ValueError as error:
+            raise DataError(f"data.domains: {error}") from error
         name = f"{palms.num_identities}x{palms.images_per_identity}-{palms.size}px-seed{palms.seed}"
         root = Path(self.synthetic_dir) / name
-        root.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(root.parent, "data.synthetic_dir")
         with FileLock(f"{root}.lock"):  # whoever comes first renders, the others wait
             palms.write(str(root), num_workers=max(1, self.num_workers))
         return str(root)

@@ -81,7 +81,8 @@ class PalmDataset(Dataset[dict[str, Any]]):
             "seed": seed,
         }
         if self.views is not None:
-            sample["key"] = f"{self._keys[row]}-{self.augmentation.fingerprint}-{seed}"
+            view = seed if self.augmentation.is_random else "plain"
+            sample["key"] = f"{self._keys[row]}-{self.augmentation.fingerprint}-{view}"
         return sample
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palmforge.data.atomic import write_aside
+from palmforge.data.atomic import check_writable, write_aside
 
 Tensors = dict[str, Tensor]
 
@@ -32,10 +32,14 @@ class FeatureCache:
     Args:
         directory: Shared by any number of processes; each file is renamed into place whole.
         fingerprint: Of the network (`state_digest`); another network is another folder.
+
+    Raises:
+        DataError: If the directory cannot be written to.
     """
 
     def __init__(self, directory: str, fingerprint: str) -> None:
         self.directory = Path(directory).expanduser() / fingerprint
+        check_writable(self.directory, "model.feature_cache_dir")
 
     def get(self, keys: Sequence[str], compute: Callable[[], Tensors]) -> Tensors:
         """Rows from disk, or computed and stored.
@@ -48,12 +52,13 @@ class FeatureCache:
             compute: Gives tensors `[N, …]` for them.
 
         Returns:
-            CPU tensors `[N, …]` if all were stored, else what `compute` gave.
+            CPU tensors `[N, …]` if all were stored, else what `compute` gave. Contiguous either
+            way: kernels choose by memory format too.
         """
         rows = [self._read(key) for key in keys]
         if all(row is not None for row in rows):
             return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}  # type: ignore[index,union-attr]
-        computed = compute()
+        computed = {name: values.contiguous() for name, values in compute().items()}
         for index, (key, row) in enumerate(zip(keys, rows, strict=True)):
             if row is None:
                 one = {name: values[index].cpu().contiguous() for name, values in computed.items()}

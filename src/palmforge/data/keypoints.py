@@ -33,23 +33,26 @@ def read_csv(path: Path) -> tuple[dict[str, tuple[Point, ...]], dict[str, str]]:
         problems: File name → what is wrong with its line.
 
     Raises:
-        DataError: If the header is not the documented one.
+        DataError: If it is no CSV in UTF-8, or the header is not the documented one.
     """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    header = [name.strip() for name in rows[0]] if rows else []
+    if header[:1] != ["file"] or header[1:3] != ["x0", "y0"]:
+        raise DataError(f"{path}: the header must be {','.join(HEADER[:3])},…,{HEADER[-1]}")
     points: dict[str, tuple[Point, ...]] = {}
     problems: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = [name.strip() for name in next(rows, [])]
-        if header[:1] != ["file"] or header[1:3] != ["x0", "y0"]:
-            raise DataError(f"{path}: the header must be {','.join(HEADER[:3])},…,{HEADER[-1]}")
-        for number, row in enumerate(rows, start=2):
-            if not row:
-                continue
-            name = row[0].strip().replace("\\", "/")
-            try:
-                points[name] = _as_points([float(value) for value in row[1:] if value.strip()])
-            except ValueError as error:
-                problems[name] = f"{path}, line {number}: {error}"
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        name = row[0].strip().replace("\\", "/")
+        try:
+            points[name] = _as_points([float(value) for value in row[1:] if value.strip()])
+        except ValueError as error:
+            problems[name] = f"{path}, line {number}: {error}"
     return points, problems
 
 
@@ -60,7 +63,7 @@ def read_json(path: Path) -> tuple[Point, ...]:
         ValueError: If the file does not hold 14 (x, y) pairs.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         pairs = content["keypoints"]
         return _as_points([float(value) for x, y in pairs for value in (x, y)])
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -81,7 +81,10 @@ def scan(root: str, layout: str = "auto", domains: list[str] | None = None) -> S
     (_scan_xjtu if layout == "xjtu_up" else _scan_folder)(top, result)
     result.records.sort(key=lambda record: (record.domain, record.identity, record.path))
     if not result.records:
-        raise DataError(f"{top}: no image of the layout {layout!r} in it ({_EXPECTED[layout]})")
+        problem = next((f". First problem: {p}: {r}" for p, r in result.problems.items()), "")
+        raise DataError(
+            f"{top}: no image of the layout {layout!r} in it ({_EXPECTED[layout]}){problem}"
+        )
     return _only(result, domains)
 
 
@@ -114,7 +117,8 @@ def _folders(top: Path) -> list[Path]:
 def _images(folder: Path) -> tuple[list[Path], set[str]]:
     """Its pictures, sorted by name, and the names of all its files."""
     # scandir, not glob and stat: a domain of XJTU-UP has thousands of files on a network drive.
-    names = {entry.name for entry in os.scandir(folder) if entry.is_file()}
+    # Not is_file(): a link that leads nowhere is a bad picture, to be named, and not a gap.
+    names = {entry.name for entry in os.scandir(folder) if not entry.is_dir()}
     return sorted(p for p in (folder / name for name in names) if is_image(p)), names
 
 
@@ -153,7 +157,9 @@ def _scan_domain(folder: Path, device: str, illumination: str, domain: str, resu
                 result.problems[str(path)] = f"left out: {bad_lines[name]}"
                 continue
             ok, points = _points_of(path, table.get(name), names, result)
-            if ok:
+            if ok and points is None and table:  # never a whole hand in place of its palm
+                result.problems[str(path)] = f"left out: not listed in {sidecar}"
+            elif ok:
                 result.records.append(
                     PalmRecord(
                         str(path), subject, hand, f"{hand}_{subject}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _head_and_tail(
         groups[record.domain, record.identity].append(record)
     head, tail = [], []
     for key in sorted(groups):
-        images = sorted(groups[key], key=lambda record: record.path)
+        images = sorted(groups[key], key=lambda r: (os.path.basename(r.path), r.path))
         head += images[:count]
         tail += images[count:]
     return head, tail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,8 +68,8 @@ def extract_roi(image: np.ndarray, quad: ArrayLike, size: int) -> np.ndarray:
 
     The quad's corners are mapped to the outer corners of the output, which lie half a pixel outside
     the centres of its corner pixels: crops of one quad at two sizes show exactly the same skin.
-    What lies outside the picture is black. A crop smaller than its source is low-pass filtered
-    first, so that fine ridges do not alias.
+    What lies outside the picture is black. In a crop smaller than its source each pixel is the
+    mean of several samples, so that fine ridges do not alias.
 
     Args:
         image: `[H, W, 3]` (or `[H, W]`, then repeated) uint8.
@@ -89,15 +91,12 @@ def extract_roi(image: np.ndarray, quad: ArrayLike, size: int) -> np.ndarray:
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
 
-    shrink = int(quad_side(source) / size)
-    if shrink >= 2:  # INTER_AREA is exact at whole factors; the rest is left to the warp
-        height, width = (max(1, n // shrink) for n in image.shape[:2])
-        image = cv2.resize(
-            image[: height * shrink, : width * shrink],
-            (width, height),
-            interpolation=cv2.INTER_AREA,
-        )
-        source = (source + 0.5) / shrink - 0.5
-    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], dtype=np.float64) - 0.5
+    # A whole number of samples a pixel, no further apart than the source's pixels, then their mean.
+    samples = max(1, math.ceil(quad_side(source) / size - 0.01))
+    side = samples * size
+    corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], dtype=np.float64) - 0.5
     matrix = cv2.getPerspectiveTransform(source.astype(np.float32), corners.astype(np.float32))
-    return cv2.warpPerspective(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    crop = cv2.warpPerspective(image, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    if samples > 1:
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    return crop

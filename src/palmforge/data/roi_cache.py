@@ -14,20 +14,22 @@ import os
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
-from rich.progress import track
 
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image, scale_points
+from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi import extract_roi, quad_side, xjtu_roi_quad
 from palmforge.errors import BadImage, DataError
 
-_VERSION = 1  # of what extract() does: raise it, and old entries are never read again
+_VERSION = 2  # of what extract() does: raise it, and old entries are never read again
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,19 @@ class RoiCache:
             DataError: If the directory cannot be written to or the disk has no room.
         """
         missing = [(r, key) for r in records if self._state(key := self.key(r)) is None]
+        if not missing:  # a full cache may be read-only
+            return
         size = self.settings.size
         check_writable(self.directory, "data.cache_dir", len(missing) * (size * size * 3 + 4096))
-        if not missing:
-            return
         # Nodes that start together begin at different places, and so share the work.
         start = hash((socket.gethostname(), os.getpid())) % len(missing)
         missing = missing[start:] + missing[:start]
+        # Our threads are the parallel part. And a process forked later (a DataLoader worker) would
+        # wait for ever for OpenCV's own threads, which it does not inherit.
+        cv2.setNumThreads(1)
         with ThreadPoolExecutor(max(1, num_threads)) as pool:
             done = pool.map(lambda item: self._make(*item), missing)
-            for _ in track(done, "cutting ROIs", total=len(missing), transient=True):
+            for _ in progress_bar(done, "cutting ROIs", len(missing)):
                 pass
 
     def problems(self, records: Sequence[PalmRecord]) -> dict[str, str]:
@@ -168,12 +173,10 @@ class RoiCache:
 
     def _state(self, key: str) -> bool | None:
         """True: a whole ROI; False: known to be bad; None: not there."""
-        try:
+        with suppress(OSError):
             if self._path(key).stat().st_size == self.settings.size**2 * 3:
                 return True
-        except FileNotFoundError:
-            pass
-        return False if self._path(key, ".bad").exists() else None
+        return False if os.path.exists(self._path(key, ".bad")) else None
 
     def _make(self, record: PalmRecord, key: str) -> None:
         if self._state(key) is not None:  # another node was faster

@@ -97,7 +97,7 @@ class ResumableLoader(DataLoader):
 
     done = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator starts at the first next(), which is after Lightning's set_epoch. An eager
         # __iter__ with workers replays epoch 0 after a resume (Lightning #21938).
         self.done = self.sampler.start  # type: ignore[attr-defined]
@@ -112,3 +112,4 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on where `state_dict` was taken."""
         self.sampler.epoch, self.sampler.start = state["epoch"], state["done"]  # type: ignore[attr-defined]
+        self.done = state["done"]

@@ -30,7 +30,7 @@ def code_distillation_loss(
             f"student codes {tuple(student_codes.shape)} and teacher codes "
             f"{tuple(teacher_codes.shape)} must have the same shape"
         )
-    difference = student_codes - teacher_codes.detach().to(student_codes.dtype)
+    difference = widen(student_codes) - widen(teacher_codes.detach())
     return reduce_sum(row_norms(difference).sum(), student_codes.shape[0], reduction)
 
 

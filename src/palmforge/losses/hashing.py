@@ -54,4 +54,4 @@ def quantization_loss(codes: Tensor, reduction: Reduction = "sum") -> Tensor:
     Returns:
         Scalar. Its gradient at |h| = 1 is 0, where the norm has none.
     """
-    return reduce_sum(row_norms(codes.abs() - 1).sum(), codes.shape[0], reduction)
+    return reduce_sum(row_norms(widen(codes).abs() - 1).sum(), codes.shape[0], reduction)

@@ -12,7 +12,8 @@ class ClassifierAccuracy(Metric):
     """Share of images whose largest logit is that of their identity.
 
     Each `index` counts once: a distributed sampler repeats images to give every process as many.
-    Labels at or above `num_classes` (identities never trained on) do not count.
+    Labels at or above `num_classes` (identities never trained on) do not count, nor do images whose
+    logits are not finite (a classifier of other identities).
     """
 
     full_state_update = False
@@ -26,16 +27,16 @@ class ClassifierAccuracy(Metric):
 
     def update(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
         """Adds `logits [N, C]`, `labels [N]` and the images' rows `index [N]`."""
-        known = labels < logits.shape[1]
-        self.correct.append((logits.argmax(dim=1) == labels)[known])
+        known = (labels < logits.shape[1]) & logits.isfinite().all(dim=1)
+        self.correct.append((logits.argmax(dim=1) == labels)[known].float())
         self.index.append(index[known])
 
     def compute(self) -> Tensor:
         """In [0, 1]; NaN where no image counts."""
-        if not self.index or dim_zero_cat(self.index).numel() == 0:
-            return torch.tensor(float("nan"))
         index, correct = dim_zero_cat(self.index), dim_zero_cat(self.correct)
+        if index.numel() == 0:
+            return torch.tensor(float("nan"))
         _, inverse = torch.unique(index, return_inverse=True)
         hits = torch.zeros(int(inverse.max()) + 1, device=correct.device)
-        hits[inverse] = correct.float()
+        hits[inverse] = correct
         return hits.mean()

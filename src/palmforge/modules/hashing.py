@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from palmforge.errors import CheckpointError, ConfigError
+from palmforge.losses.hashing import pairwise_hash_loss, quantization_loss
 from palmforge.losses.reduction import Reduction
 from palmforge.metrics.accuracy import ClassifierAccuracy
 from palmforge.metrics.verification_metric import VerificationMetrics
@@ -118,6 +119,15 @@ class HashingModule(L.LightningModule):
         everyone = self.all_gather(codes, sync_grads=True)
         return everyone.flatten(0, 1), self.all_gather(labels).flatten()
 
+    def hashing_losses(self, output: HashingOutput, batch: Batch) -> dict[str, Tensor]:
+        """L_h and w L_q (Eqs. 1 to 3) of the global batch."""
+        codes, labels = self.gather_codes(output.codes, batch["label"])
+        quantization = quantization_loss(codes, self.reduction)
+        return {
+            "hash_loss": pairwise_hash_loss(codes, labels, self.margin, self.reduction),
+            "quantization_loss": self.quantization_weight * quantization,
+        }
+
     def log_losses(self, losses: dict[str, Tensor]) -> None:
         """Logs `train/*`, averaged over processes."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -134,9 +144,10 @@ class HashingModule(L.LightningModule):
         self._evaluate(batch, self.test_verification, self.test_accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """`codes [N, B]` of −1 and +1, `label [N]` of the classifier, `index [N]`."""
+        """`codes [N, B]` of −1 and +1, `predicted [N]` class or −1 for unknown, `index [N]`."""
         output = self(self.images(batch))
-        predicted = output.logits.argmax(dim=1) if output.logits is not None else None
+        known = output.logits.isfinite().all(dim=1)
+        predicted = torch.where(known, output.logits.argmax(dim=1), -1)
         return {"codes": binarize(output.codes), "predicted": predicted, "index": batch["index"]}
 
     def on_validation_epoch_end(self) -> None:
@@ -187,8 +198,7 @@ class HashingModule(L.LightningModule):
     ) -> None:
         output = self(self.images(batch))
         verification.update(output.codes, batch["label"], batch["index"], batch["role"])
-        if output.logits is not None and output.logits.isfinite().all():
-            accuracy.update(output.logits, batch["label"], batch["index"])
+        accuracy.update(output.logits, batch["label"], batch["index"])
 
     def _log_evaluation(
         self,

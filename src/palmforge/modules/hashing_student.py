@@ -12,7 +12,6 @@ from torch.nn.functional import cross_entropy, interpolate, linear
 from palmforge.data.feature_cache import FeatureCache
 from palmforge.errors import ConfigError
 from palmforge.losses.distillation import code_distillation_loss, soft_target_loss
-from palmforge.losses.hashing import pairwise_hash_loss, quantization_loss
 from palmforge.losses.reduction import Reduction
 from palmforge.modules.hashing import Batch, HashingModule, cache_keys
 from palmforge.modules.hashing_teacher import load_teacher
@@ -125,12 +124,7 @@ class HashingStudent(HashingModule):
         """L_v + L_c; the two have no trained weight in common."""
         images = self.images(batch)
         output = self.network(images)
-        codes, labels = self.gather_codes(output.codes, batch["label"])
-        losses = {
-            "hash_loss": pairwise_hash_loss(codes, labels, self.margin, self.reduction),
-            "quantization_loss": self.quantization_weight
-            * quantization_loss(codes, self.reduction),
-        }
+        losses = self.hashing_losses(output, batch)
         losses |= self._classifier_losses(output, images, batch)
         self.log_losses(losses)
         return torch.stack(list(losses.values())).sum()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,11 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from palmforge.data.feature_cache import FeatureCache, state_digest
 from palmforge.errors import CheckpointError
-from palmforge.losses.hashing import pairwise_hash_loss, quantization_loss
 from palmforge.losses.reduction import Reduction
 from palmforge.modules.hashing import Batch, HashingModule, cache_keys
 from palmforge.modules.schedule import Schedule
-from palmforge.networks.hashing import HashingOutput, Norm, VGG16Hashing
+from palmforge.networks.hashing import HashingOutput, Norm, Normalization, VGG16Hashing
 from palmforge.networks.vgg_weights import load_pretrained_blocks
 
 
@@ -27,15 +25,19 @@ class HashingTeacher(HashingModule):
         class_names: The training identities; linked from the data.
         num_bits: B.
         image_size: Input side in pixels; linked from the data.
-        weights: `IMAGENET1K_V1` (torchvision's), a file with such weights, or null: from scratch.
+        weights: Of the convolution blocks: `IMAGENET1K_V1` (torchvision's), `SYNTHETIC_V1` (the
+            embedded ones, of a quarter of the width), a file, or null: from scratch.
         frozen_blocks: Convolution blocks that stay as they are; null: 4 with pretrained weights
             (as in the paper), 0 without.
         width: Channels relative to VGG-16.
         norm: `none` (VGG-16), `batch` (vgg16_bn) or `group`.
+        normalization: Of the input: `imagenet`, or `image` (each picture by itself).
         dropout: In the fully connected layers.
         margin: t of Eq. 1, squared Euclidean distance.
         quantization_weight: w of Eq. 3.
         temperature: T of the classifier's cross-entropy (§3.2: 20).
+        objective: `hashing`, or `classification`: the cross-entropy alone trains the whole network.
+            That is how weights for the convolution blocks are made from palms.
         reduction: `sum` as in the paper; `mean` does not change with the batch size.
         lr: Peak learning rate of AdamW.
         weight_decay: Of AdamW.
@@ -58,10 +60,12 @@ class HashingTeacher(HashingModule):
         frozen_blocks: int | None = None,
         width: float = 1.0,
         norm: Norm = "none",
+        normalization: Normalization = "imagenet",
         dropout: float = 0.5,
         margin: float = 180.0,
         quantization_weight: float = 0.5,
         temperature: float = 20.0,
+        objective: Literal["hashing", "classification"] = "hashing",
         reduction: Reduction = "mean",
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
@@ -77,6 +81,7 @@ class HashingTeacher(HashingModule):
         )  # fmt: skip
         self.save_hyperparameters(logger=False)
         self.temperature = temperature
+        self.objective = objective
         self.weights = weights
         self.feature_cache_dir = feature_cache_dir
         self.architecture = {
@@ -85,6 +90,7 @@ class HashingTeacher(HashingModule):
             "image_size": image_size,
             "width": width,
             "norm": norm,
+            "normalization": normalization,
             "dropout": dropout,
         }
         self.network = VGG16Hashing(**self.architecture)  # type: ignore[arg-type]
@@ -108,23 +114,27 @@ class HashingTeacher(HashingModule):
                 "model.feature_cache_dir needs frozen blocks (model.frozen_blocks ≥ 1)"
             )
         frozen = self.network.blocks[: self.network.num_frozen].state_dict()
-        digest = state_digest(frozen, self.trainer.precision, self.architecture["image_size"])
+        settings = (self.trainer.precision, self.channels_last, self.architecture)
+        digest = state_digest(frozen, *settings)
         self._feature_cache = FeatureCache(self.feature_cache_dir, digest)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_h + w L_q (Eq. 3), and cross-entropy at T = 20 for the classifier head alone."""
         output = self._forward_cached(batch)
-        codes, labels = self.gather_codes(output.codes, batch["label"])
-        losses = {
-            "hash_loss": pairwise_hash_loss(codes, labels, self.margin, self.reduction),
-            "quantization_loss": self.quantization_weight
-            * quantization_loss(codes, self.reduction),
-        }
-        if self.network.classifier is not None:
-            logits = self.network.classifier(output.features.detach())
-            losses["class_loss"] = cross_entropy(logits.float() / self.temperature, batch["label"])
+        if self.objective == "classification":
+            losses = {"class_loss": self._class_loss(output.features, batch)}
+        else:
+            losses = {
+                **self.hashing_losses(output, batch),
+                "class_loss": self._class_loss(output.features.detach(), batch),
+            }
         self.log_losses(losses)
         return torch.stack(list(losses.values())).sum()
+
+    def _class_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        assert self.network.classifier is not None
+        logits = self.network.classifier(features).float()
+        return cross_entropy(logits / self.temperature, batch["label"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `load_teacher` needs to build the network."""
@@ -168,11 +178,7 @@ def load_teacher(path: str) -> tuple[VGG16Hashing, list[str], str]:
         raise CheckpointError(f"model.teacher_ckpt: {path} is not a checkpoint of HashingTeacher")
     network = VGG16Hashing(**checkpoint["architecture"])
     prefix = "network."
-    state = {
-        k.removeprefix(prefix): v
-        for k, v in checkpoint["state_dict"].items()
-        if k.startswith(prefix)
-    }
-    network.load_state_dict(state)
-    digest = hashlib.sha256(state_digest(state).encode()).hexdigest()[:24]
+    state = checkpoint["state_dict"].items()
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)})
+    digest = state_digest(network.state_dict(), checkpoint["architecture"])
     return network.eval().requires_grad_(False), checkpoint["class_names"], digest

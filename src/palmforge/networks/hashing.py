@@ -1,4 +1,4 @@
-"""The two networks of Shao et al. 2020: VGG-16 hashing (teacher) and the tiny student of Table 1."""
+"""The networks of Shao et al. 2020: VGG-16 hashing (teacher), the tiny student of Table 1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Norm = Literal["none", "batch", "group"]
+Normalization = Literal["imagenet", "image"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,8 +43,17 @@ class _HashingNetwork(nn.Module):
     hash_layer: nn.Linear
     classifier: nn.Linear | None
 
-    def __init__(self, num_bits: int, num_classes: int | None, image_size: int) -> None:
+    def __init__(
+        self,
+        num_bits: int,
+        num_classes: int | None,
+        image_size: int,
+        normalization: Normalization,
+    ) -> None:
         super().__init__()
+        if normalization not in ("imagenet", "image"):
+            raise ValueError(f"normalization must be imagenet or image, got {normalization!r}")
+        self.normalization = normalization
         if num_bits < 8 or num_bits % 8:
             raise ValueError(f"num_bits must be a positive multiple of 8, got {num_bits}")
         self.num_bits = num_bits
@@ -57,7 +67,7 @@ class _HashingNetwork(nn.Module):
         self.classifier = nn.Linear(num_features, self.num_classes) if self.num_classes else None
 
     def normalize(self, images: Tensor) -> Tensor:
-        """`[N, 3, S, S]` in [0, 1] → ImageNet statistics, whatever the weights come from.
+        """`[N, 3, S, S]` in [0, 1] → what the first convolution reads.
 
         Raises:
             ValueError: If the pictures are not S × S, which a fully connected layer needs.
@@ -68,7 +78,10 @@ class _HashingNetwork(nn.Module):
                 f"images [N, 3, {size}, {size}] expected, got {list(images.shape)}: image_size of "
                 "the model and of the data must be the same"
             )
-        return (images - self.mean) / self.std
+        if self.normalization == "imagenet":
+            return (images - self.mean) / self.std
+        std, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
+        return (images - mean) / (std + 1e-3)
 
     def heads(self, features: Tensor) -> HashingOutput:
         """Codes and logits of penultimate features `[N, F]`."""
@@ -88,12 +101,18 @@ class TinyHashing(_HashingNetwork):
         num_bits: B, a multiple of 8.
         num_classes: C; None leaves out the classifier head.
         image_size: S, in pixels; 55 or more.
+        normalization: `image`: each channel of each picture to mean 0 and variance 1, which takes
+            exposure and white balance out; `imagenet`: ImageNet's mean and variance.
     """
 
     def __init__(
-        self, num_bits: int = 128, num_classes: int | None = None, image_size: int = 128
+        self,
+        num_bits: int = 128,
+        num_classes: int | None = None,
+        image_size: int = 128,
+        normalization: Normalization = "image",
     ) -> None:
-        super().__init__(num_bits, num_classes, image_size)
+        super().__init__(num_bits, num_classes, image_size, normalization)
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, 16, kernel_size=3, stride=4),
             nn.ReLU(inplace=True),
@@ -138,6 +157,8 @@ class VGG16Hashing(_HashingNetwork):
             from scratch work without mixing the images of a batch, so that it gives the same
             result however the batch is spread over GPUs.
         dropout: In the fully connected layers, as in VGG-16.
+        normalization: Of the input: `imagenet`, which ImageNet weights need, or `image` (see
+            `TinyHashing`).
     """
 
     def __init__(
@@ -148,8 +169,9 @@ class VGG16Hashing(_HashingNetwork):
         width: float = 1.0,
         norm: Norm = "none",
         dropout: float = 0.5,
+        normalization: Normalization = "imagenet",
     ) -> None:
-        super().__init__(num_bits, num_classes, image_size)
+        super().__init__(num_bits, num_classes, image_size, normalization)
         if image_size < 32 or image_size % 32:
             raise ValueError(f"image_size must be a multiple of 32 for VGG-16, got {image_size}")
         self.blocks = nn.ModuleList()
@@ -203,8 +225,11 @@ class VGG16Hashing(_HashingNetwork):
         return self
 
     def frozen_features(self, images: Tensor) -> Tensor:
-        """What the frozen blocks make of images, without gradient: `[N, C', S', S']`."""
-        with torch.no_grad():
+        """What the frozen blocks make of images: `[N, C', S', S']`.
+
+        Without a graph, unless somebody wants the gradient of the images themselves.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             features = self.normalize(images)
             for block in self.blocks[: self.num_frozen]:
                 features = block(features)

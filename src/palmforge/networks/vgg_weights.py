@@ -1,9 +1,12 @@
-"""Pretrained VGG-16 weights, from torchvision or from a file of the user's."""
+"""Pretrained weights for the convolution blocks of VGG-16: embedded, torchvision's or a file."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,35 +14,60 @@ from torch import Tensor, nn
 from palmforge.errors import CheckpointError
 from palmforge.networks.hashing import VGG16Hashing
 
+EMBEDDED = {
+    "SYNTHETIC_V1": Path(__file__).parents[1] / "assets" / "vgg16_synthetic" / "blocks.safetensors"
+}
+
 
 def load_pretrained_blocks(network: VGG16Hashing, weights: str) -> None:
     """Fills the five convolution blocks, in place. The fully connected layers stay as they are.
 
     Args:
-        network: With `width=1`, and the norm that the weights were trained with.
-        weights: `"IMAGENET1K_V1"`: torchvision's, downloaded to its cache if it is not there. Or a
-            file with a state dict of torchvision's `vgg16` / `vgg16_bn` (`.pth`, `.pt` or
-            `.safetensors`).
+        network: With the width and norm that the weights were trained with.
+        weights: `IMAGENET1K_V1`: torchvision's (width 1), downloaded to its cache if it is not
+            there. `SYNTHETIC_V1`: the embedded ones (width 0.25, norm `group`, normalization
+            `image`). Or a file: torchvision's state dict of `vgg16` or `vgg16_bn`, `blocks.*`
+            tensors, or a checkpoint of `HashingTeacher` (`.pth`, `.pt`, `.ckpt`, `.safetensors`).
 
     Raises:
         CheckpointError: If the weights cannot be had or are those of another network.
     """
     batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    if Path(weights).suffix:
+    if weights in EMBEDDED:
+        source, state = weights, _read(EMBEDDED[weights])
+    elif Path(weights).suffix:
         source, state = weights, _read(Path(weights).expanduser())
     else:
         source, state = _from_torchvision(weights, batch_norm)
-    theirs = [value for name, value in state.items() if name.startswith("features.")]
-    ours = [(name, value) for name, value in network.blocks.state_dict().items()]
-    shapes = [tuple(value.shape) for value in theirs]
-    if shapes != [tuple(value.shape) for _, value in ours]:
+    theirs, ours = _in_forward_order(state), _in_forward_order(network.state_dict())
+    if [(kind, t.shape) for kind, t in theirs] != [(kind, t.shape) for kind, t in ours]:
         raise CheckpointError(
-            f"model.weights: {source} does not have the 'features.*' tensors of VGG-16"
-            f"{' with batch norm' if batch_norm else ''} ({len(theirs)} tensors for {len(ours)}). "
-            "Pretrained weights need width 1.0 and norm 'none' (vgg16) or 'batch' (vgg16_bn)."
+            f"model.weights: {source} does not fit this network ({len(theirs)} tensors of "
+            f"convolution blocks for {len(ours)}, or of other shapes). IMAGENET1K_V1 needs width "
+            "1.0 and norm none (vgg16) or batch (vgg16_bn); SYNTHETIC_V1 width 0.25 and norm group."
         )
-    # Both list convolutions (and norms) in the order of the forward pass.
-    network.blocks.load_state_dict({n: t for (n, _), t in zip(ours, theirs, strict=True)})
+    with torch.no_grad():
+        for (_, target), (_, values) in zip(ours, theirs, strict=True):
+            target.copy_(values)
+
+
+def _in_forward_order(state: Any) -> list[tuple[str, Tensor]]:
+    """(weight, bias, …, tensor) of the convolution blocks, layer by layer.
+
+    torchvision numbers layers through (`features.28`), we by block (`blocks.4.4`), and safetensors
+    gives names in the order of the alphabet: sorting by number makes them one. The number of
+    batches that a norm has seen is left out: files of 2017, torchvision's among them, lack it.
+    """
+    if not isinstance(state, Mapping):
+        return []
+    state = state.get("state_dict", state)
+    found: dict[tuple[int, ...], dict[str, Tensor]] = {}
+    for name, values in state.items():
+        match = re.fullmatch(r"(?:network\.)?(?:features|blocks)\.([\d.]+)\.(\w+)", str(name))
+        if match and match[2] != "num_batches_tracked":
+            layer = tuple(int(number) for number in match[1].split("."))
+            found.setdefault(layer, {})[match[2]] = values
+    return [item for layer in sorted(found) for item in sorted(found[layer].items())]
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -59,10 +87,9 @@ def _from_torchvision(name: str, batch_norm: bool) -> tuple[str, dict[str, Tenso
     from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
     kinds = VGG16_BN_Weights if batch_norm else VGG16_Weights
-    if name not in kinds.__members__:
-        raise CheckpointError(
-            f"model.weights: {name!r} is neither a file nor one of {', '.join(kinds.__members__)}"
-        )
+    if name != "IMAGENET1K_V1":  # torchvision's IMAGENET1K_FEATURES want another scale of input
+        known = ", ".join(["IMAGENET1K_V1", *EMBEDDED])
+        raise CheckpointError(f"model.weights: {name!r} is neither a file nor one of {known}")
     member = kinds[name]
     cache = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(member.url)
     try:

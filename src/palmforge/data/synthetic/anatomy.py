@@ -62,7 +62,7 @@ class Hand:
         bases: [5, 2] middle of the crease at the base of each digit.
         directions: [5, 2] unit vectors along the digits at their base.
         axes: [5, 24, 2] centre lines from inside the palm to the tip.
-        half_widths: [5, 24] half widths along ``axes``.
+        half_widths: [5, 24] half widths along `axes`.
         lengths: [5] visible length of each digit.
         palm: [N, 2] outline of palm and forearm.
         relief: [4] heights of thenar, hypothenar, finger pads and palm hollow, 1 = average.
@@ -98,7 +98,7 @@ def build_hand(subject: int, identity: int, seed: int) -> Hand:
     person, own = stream(seed, Stream.SUBJECT, subject, 0), stream(seed, Stream.HAND, identity)
 
     def vary(size: int, common: float, each: float, side: float = 0.3) -> np.ndarray:
-        """Deviations: shared by all digits, per digit, and (``side`` times that) per hand."""
+        """Deviations: shared by all digits, per digit, and (`side` times that) per hand."""
         shared = common * truncated_normal(person) + each * truncated_normal(person, size)
         return shared + side * each * truncated_normal(own, size)
 
@@ -138,7 +138,7 @@ def _unit(angle: np.ndarray) -> np.ndarray:
 
 
 def _along(base: np.ndarray, angle: float, length: float, bow: float, at: np.ndarray) -> np.ndarray:
-    """Points [N, 2] at the fractions ``at`` of a digit that turns by ``bow`` from base to tip."""
+    """Points [N, 2] at the fractions `at` of a digit that turns by `bow` from base to tip."""
     at = np.asarray(at, dtype=float)
     forward = np.maximum(at, 0.0)
     # Integral of a direction that turns linearly, to second order: exact enough for a few degrees.

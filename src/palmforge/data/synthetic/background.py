@@ -34,7 +34,7 @@ def _colour(rng: np.random.Generator, saturation: float = 0.35) -> np.ndarray:
 
 
 def _cloud(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise [size, size] of about unit variance with ``cells`` bumps a side."""
+    """Smooth noise [size, size] of about unit variance with `cells` bumps a side."""
     coarse = rng.standard_normal((cells + 1, cells + 1), dtype=np.float32)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 

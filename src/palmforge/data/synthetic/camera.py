@@ -62,7 +62,7 @@ class Preset:
 
     @property
     def folder(self) -> str:
-        """The domain's folder below the root: ``{device}/{Flash|Nature}``."""
+        """The domain's folder below the root: `{device}/{Flash|Nature}`."""
         return f"{self.device.folder}/{'Flash' if self.flash else 'Nature'}"
 
 
@@ -83,7 +83,7 @@ def get_preset(code: str) -> Preset:
     """Look up a preset.
 
     Raises:
-        ValueError: the code is none of ``PRESETS``.
+        ValueError: the code is none of `PRESETS`.
     """
     if code not in PRESETS:
         raise ValueError(f"unknown preset {code!r}: choose one of {', '.join(PRESETS)}")

@@ -57,7 +57,7 @@ def _extend(line: np.ndarray, which: int) -> np.ndarray:
 
 
 def _continue(line: np.ndarray, length: float, spacing: float, turn: float) -> np.ndarray:
-    """Points [M, 2] beyond the end of a line, turning clockwise by ``turn`` radians a unit."""
+    """Points [M, 2] beyond the end of a line, turning clockwise by `turn` radians a unit."""
     dx, dy = line[-1] - line[-6]
     count = int(length / spacing)
     angle = np.arctan2(dy, dx) + turn * spacing * np.arange(1, count + 1)
@@ -96,7 +96,7 @@ def _principal(line: np.ndarray, rng: np.random.Generator) -> list[Stroke]:
 def _branch(
     line: np.ndarray, at: int, depth: float, width: float, rng: np.random.Generator
 ) -> Stroke:
-    """A fork that leaves a line at point ``at`` under a small angle."""
+    """A fork that leaves a line at point `at` under a small angle."""
     ahead = line[min(at + 6, len(line) - 1)] - line[max(at - 6, 0)]
     angle = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.25, 0.7)
     path = arc(line[at], angle, rng.uniform(0.05, 0.16), rng.normal(0, 2.0))
@@ -199,7 +199,7 @@ def _across(
     strength: float,
     rng: np.random.Generator,
 ) -> Stroke:
-    """One arc across a digit at ``centre``, slightly bowed and tilted, fading at its ends."""
+    """One arc across a digit at `centre`, slightly bowed and tilted, fading at its ends."""
     nearest = np.argmin(np.linalg.norm(hand.axes[digit] - centre, axis=1))
     half = hand.half_widths[digit, nearest] * rng.uniform(0.75, 1.0)
     s = np.linspace(-1, 1, max(24, int(2 * half / 0.0045)))

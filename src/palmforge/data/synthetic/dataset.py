@@ -64,7 +64,7 @@ class SyntheticPalms:
             )
 
     def file(self, identity: int, capture: int) -> str:
-        """Path of a picture inside its domain's folder, such as ``L_001/IMG_0001.JPG``.
+        """Path of a picture inside its domain's folder, such as `L_001/IMG_0001.JPG`.
 
         Args:
             identity: palm, from 0.
@@ -79,17 +79,17 @@ class SyntheticPalms:
     def write(self, root: str, num_workers: int = 0) -> None:
         """Render what is not there yet.
 
-        Writes ``root/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_{capture:04d}.JPG``, for each domain a
-        ``keypoints.csv`` in its folder once all its pictures are there, and
-        ``root/synthetic.json``, which records these settings. The bytes do not depend on
-        ``num_workers``, nor on interruptions.
+        Writes `root/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_{capture:04d}.JPG`, for each domain a
+        `keypoints.csv` in its folder once all its pictures are there, and
+        `root/synthetic.json`, which records these settings. The bytes do not depend on
+        `num_workers`, nor on interruptions.
 
         Args:
             root: directory, made if need be.
             num_workers: processes; 0 and 1 render in this process.
 
         Raises:
-            DataError: ``root`` was written with other settings.
+            DataError: `root` was written with other settings.
         """
         self._claim(Path(root))
         todo = [domain for domain in self.domains if not self._complete(Path(root), domain)]
@@ -111,16 +111,26 @@ class SyntheticPalms:
             )
 
     def _claim(self, root: Path) -> None:
-        """Record the settings in ``root``, or check them against those that are recorded there."""
+        """Record the settings in `root`, or check them against those recorded there.
+
+        Domains may be added: the palms in them are the same.
+        """
         path = root / "synthetic.json"
         settings = {"format_version": FORMAT_VERSION, **asdict(self), "domains": list(self.domains)}
-        if not path.exists():
-            _replace(path, (json.dumps(settings, indent=2) + "\n").encode())
-        elif (there := json.loads(path.read_text())) != settings:
+        if path.exists():
+            there = json.loads(path.read_text())
+            domains = list(dict.fromkeys([*there["domains"], *self.domains]))
+            if {**there, "domains": domains} != {**settings, "domains": domains}:
+                raise DataError(
+                    f"{path} was written with other settings ({there}); "
+                    f"give {settings} another directory, or delete this one"
+                )
+            settings["domains"] = domains
+        elif root.is_dir() and any(root.iterdir()):
             raise DataError(
-                f"{path} was written with other settings ({there}); "
-                f"give {settings} another directory, or delete this one"
+                f"{root} holds files that were not rendered here; give an empty or new directory"
             )
+        _replace(path, (json.dumps(settings, indent=2) + "\n").encode())
 
     def _complete(self, root: Path, domain: str) -> bool:
         """Whether a domain has its key points and all its pictures."""

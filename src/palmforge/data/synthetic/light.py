@@ -21,7 +21,7 @@ class Light:
         lean: [2] how much the ambient light prefers one side.
         colour: [3] linear RGB, mean 1.
         shine: strength of the specular reflection.
-        falloff: how quickly the light weakens away from ``centre``, per squared half picture.
+        falloff: how quickly the light weakens away from `centre`, per squared half picture.
         centre: [2] brightest point of the picture, in half pictures from the middle.
         shadow: depth of the soft shadows that people and things around cast.
         background: brightness of the background against the hand.

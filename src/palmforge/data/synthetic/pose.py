@@ -182,7 +182,7 @@ def _turn(vectors: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _smoothstep(value: np.ndarray, start: float, end: float) -> np.ndarray:
-    """0 before ``start``, 1 after ``end``, smooth in between."""
+    """0 before `start`, 1 after `end`, smooth in between."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)
 

@@ -1,6 +1,6 @@
 """Where the three principal lines run: a joint Gaussian fitted on 1,000 labelled palms.
 
-Data and licence: ``palmforge/assets/principal_lines/README.md`` (Diff-Palm, Apache-2.0).
+Data and licence: `palmforge/assets/principal_lines/README.md` (Diff-Palm, Apache-2.0).
 """
 
 from __future__ import annotations

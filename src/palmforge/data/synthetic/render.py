@@ -58,7 +58,7 @@ def render_palm(
     :func:`palmforge.data.synthetic.camera.encode_jpeg` writes it as the preset's phone would.
 
     Args:
-        identity: palm, >= 0; the person is ``identity // 2``, even identities are left hands.
+        identity: palm, >= 0; the person is `identity // 2`, even identities are left hands.
         capture: picture of that palm, >= 0.
         preset: domain code of XJTU-UP: IF IN HF HN LF LN SF SN MF MN.
         size: side of the square picture in pixels, >= 64.

@@ -47,7 +47,7 @@ class Raster:
         return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
     def blur(self, image: np.ndarray, sigma: float) -> np.ndarray:
-        """Gaussian blur with ``sigma`` in hand units."""
+        """Gaussian blur with `sigma` in hand units."""
         return cv2.GaussianBlur(
             image, (0, 0), sigma * self.density, borderType=cv2.BORDER_REPLICATE
         )
@@ -179,7 +179,7 @@ def keypoints14(hand: Hand, distance: np.ndarray, raster: Raster) -> np.ndarray:
 
 
 def _walk(distance: np.ndarray, raster: Raster, start: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Where the ray from ``start`` (inside) along the unit vector ``step`` leaves the hand."""
+    """Where the ray from `start` (inside) along the unit vector `step` leaves the hand."""
     reach = np.linspace(0.0, 0.4, 401)
     ray = start + reach[:, None] * step
     x, y = raster.texel(ray).astype(np.float32).T

@@ -30,7 +30,7 @@ class Skin:
 
     Attributes:
         hand: anatomy.
-        raster: grid of ``layers``.
+        raster: grid of `layers`.
         keypoints14: [14, 2] in the hand frame.
         layers: [H, W, 4] float32: signed distance (hand units, < 0 inside), height (hand units),
             melanin (0 = palm, 1 = back of the hand, creases in between), blood (log absorbance).
@@ -54,7 +54,7 @@ def paint_skin(identity: int, seed: int, density: float) -> Skin:
     30 ms a capture.
 
     Args:
-        identity: index of the palm; ``identity // 2`` is the person.
+        identity: index of the palm; `identity // 2` is the person.
         seed: seed of the data set.
         density: texels per hand unit.
 

@@ -33,7 +33,7 @@ def arc(start: np.ndarray, angle: float, length: float, curvature: float) -> np.
 
 
 def resample(line: np.ndarray, spacing: float) -> np.ndarray:
-    """The same curve with points about ``spacing`` apart."""
+    """The same curve with points about `spacing` apart."""
     s = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     at = np.linspace(0, s[-1], max(8, int(s[-1] / spacing)))
     return np.stack([np.interp(at, s, line[:, 0]), np.interp(at, s, line[:, 1])], axis=1)

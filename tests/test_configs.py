@@ -1,0 +1,72 @@
+"""Every YAML in configs/ is read by what reads it in earnest."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from palmforge.cli import PalmCLI
+from palmforge.commands.study import make_plan, read_study
+from palmforge.commands.study_table import load_reference
+
+CONFIGS = ROOT / "configs"
+EXPERIMENT = "configs/experiment/dhn_student.yaml"
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(str(p.relative_to(ROOT)) for p in (CONFIGS / folder).glob("*.yaml"))
+
+
+@pytest.fixture
+def instantiate(monkeypatch, tiny_data, tmp_path):
+    """Runs everything of a fit but the training."""
+    seen = []
+    monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
+
+    def run(cli, *arguments: str) -> PalmCLI:
+        cli("fit", *arguments, *tiny_data)
+        return seen[-1]
+
+    return run
+
+
+def test_every_folder_of_configs_is_covered():
+    folders = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
+    assert folders == {"experiment", "ablation", "trainer", "logger", "study", "reference", "data"}
+
+
+@pytest.mark.parametrize("path", _names("experiment"))
+def test_experiments_instantiate(instantiate, cli, path):
+    built = instantiate(cli, f"--config={path}")
+    assert built.model.class_names == built.datamodule.class_names
+    assert built.config.fit.name == yaml.safe_load((ROOT / path).read_text())["name"]
+
+
+@pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])
+def test_layers_lie_over_an_experiment(instantiate, cli, path):
+    base = "dhn_teacher" if "teacher" in path else "dhn_student"
+    instantiate(cli, f"--config=configs/experiment/{base}.yaml", f"--config={path}")
+
+
+@pytest.mark.parametrize("path", _names("trainer"))
+def test_trainer_presets_parse(monkeypatch, cli, tiny_data, path):
+    """Parsed, not built: most want devices that this machine lacks."""
+    monkeypatch.setattr(PalmCLI, "instantiate_classes", lambda self: None)
+    monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: None)
+    cli("fit", f"--config={EXPERIMENT}", f"--trainer={path}", *tiny_data)
+
+
+@pytest.mark.parametrize("path", _names("data"))
+def test_data_presets_instantiate(instantiate, cli, path):
+    instantiate(cli, f"--config={EXPERIMENT}", f"--data={path}")
+
+
+@pytest.mark.parametrize("path", _names("study"))
+def test_studies_plan_their_runs(monkeypatch, path):
+    monkeypatch.chdir(ROOT)
+    spec = read_study(path)
+    plan = make_plan(spec)
+    assert len(plan) == len(spec.domains) * len(spec.runs)
+    if spec.reference:
+        assert set(load_reference(spec.reference).values) >= set(spec.runs)

@@ -1,0 +1,111 @@
+"""An offline run of Weights & Biases, read back from its file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from runs import STUDENT, callbacks_yaml
+
+
+@pytest.fixture
+def fit(cli, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+    def run(*settings: str) -> None:
+        cli(
+            "fit", *STUDENT, callbacks_yaml(tmp_path / "callbacks.yaml"),
+            "--config=configs/logger/wandb.yaml", *tiny_data, "--name=tracked",
+            "--trainer.max_steps=4",
+            "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=2", *settings,
+        )  # fmt: skip
+
+    return run
+
+
+def _read(run: Path) -> dict[str, list]:
+    """The records of a .wandb file by kind."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store = DataStore()
+    store.open_for_scan(str(next(run.glob("*.wandb"))))
+    records: dict[str, list] = {}
+    while data := store.scan_data():
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        records.setdefault(kind, []).append(getattr(record, kind))
+    return records
+
+
+def _config(records: dict[str, list]) -> dict:
+    updates = [u for kind in ("run", "config") for r in records.get(kind, []) for u in _updates(kind, r)]
+    return {"/".join(u.nested_key) or u.key: json.loads(u.value_json) for u in updates}
+
+
+def _updates(kind: str, record) -> list:
+    return list(record.config.update if kind == "run" else record.update)
+
+
+def _history(records: dict[str, list]) -> set[str]:
+    return {"/".join(i.nested_key) or i.key for h in records["history"] for i in h.item}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_one_run_with_config_metrics_and_figures(tiny_data, tmp_path, logs):
+    """The real thing: `ddp` starts the command line again for the second process."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    command = [
+        sys.executable, str(ROOT / "train.py"), "fit", *STUDENT,
+        callbacks_yaml(tmp_path / "callbacks.yaml"), "--config=configs/logger/wandb.yaml",
+        *tiny_data, "--name=tracked", "--trainer.devices=2", "--trainer.strategy=ddp",
+        "--trainer.max_steps=4", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=2",
+        "--test_ckpt=last",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.rglob("offline-run-*")
+    records = _read(run)
+    config = _config(records)
+    assert config["model"]["init_args"]["margin"] == 180.0
+    assert config["data"]["init_args"]["protocol"] == "first_five"
+    assert {"train/loss", "train/hash_loss", "val/eer", "test/eer"} <= _history(records)
+    pictures = {p.name.split("_")[0] for p in (run / "files/media/images/figures").iterdir()}
+    assert pictures == {"roc", "det", "distances"}  # and no palm
+
+    version = logs / "tracked/version_0"
+    assert run.name.endswith((version / "wandb_id.txt").read_text())
+    assert [p.name for p in (logs / "tracked").iterdir()] == ["version_0"]
+
+
+def test_palms_are_logged_only_when_asked(fit, tmp_path):
+    overlay = tmp_path / "images.yaml"
+    overlay.write_text(
+        "trainer:\n  callbacks+:\n  - class_path: PalmMontage\n    init_args: {log_images: true}\n"
+    )
+    fit(f"--config={overlay}")
+    (run,) = tmp_path.rglob("offline-run-*")
+    assert [p.name.startswith("first") for p in (run / "files/media/images/figures").iterdir()] == [True]
+
+
+def test_a_resumed_run_keeps_its_id(fit, tmp_path):
+    fit()
+    fit("--ckpt_path=last", "--trainer.max_steps=6")
+    runs = list(tmp_path.rglob("offline-run-*"))
+    assert len(runs) == 2  # two files of one run: `wandb sync` joins them by the id
+    assert len({run.name.rsplit("-", 1)[1] for run in runs}) == 1
+
+
+def test_without_a_key_the_run_is_offline_and_says_so(fit, tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
+    fit()
+    assert any(tmp_path.rglob("offline-run-*"))
+    assert "kept offline" in caplog.text
