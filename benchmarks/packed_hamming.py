@@ -1,6 +1,6 @@
 """Packed Hamming distances against float torch.cdist: 10,000 x 10,000 codes of 128 bits.
 
-    python benchmarks/packed_hamming.py
+    python -m benchmarks packed_hamming
 
 The claim is on one thread, which is what our comparison uses; torch.cdist is also timed on all
 cores. Two pairs of figures are given, because torch.cdist always allocates its result (400 MB)
@@ -10,18 +10,13 @@ while an evaluation writes block after block into the same memory.
 from __future__ import annotations
 
 import os
-import statistics
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 import torch
 
+from benchmarks.timing import alternate, one_thread
 from palmforge.metrics.hamming import hamming_distances, hamming_histograms, pack_codes
 
 COUNT, BITS, REPEATS, SLOW_ROWS = 10_000, 128, 7, 1_000
@@ -29,12 +24,8 @@ COUNT, BITS, REPEATS, SLOW_ROWS = 10_000, 128, 7, 1_000
 
 def run() -> dict[str, Any]:
     """Returns claim, ratio, target, seconds (medians of alternated runs) and further ratios."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with one_thread():
         return _measure()
-    finally:
-        torch.set_num_threads(before)
 
 
 def _measure() -> dict[str, Any]:
@@ -52,7 +43,7 @@ def _measure() -> dict[str, Any]:
             packed_a, labels, packed_b, labels
         ),
     }
-    seconds = _alternate(jobs, REPEATS)
+    seconds = alternate(jobs, REPEATS)
     np.testing.assert_allclose(
         torch.cdist(a[:100], b).square() / 4, result[:100].astype(float), atol=0.01
     )
@@ -62,9 +53,9 @@ def _measure() -> dict[str, Any]:
         "cdist p=2, counted by distance": lambda: torch.histc(torch.cdist(part, b), bins, 0, 23),
     }
     scale = COUNT / SLOW_ROWS
-    seconds |= {name: scale * value for name, value in _alternate(slow, 3).items()}
+    seconds |= {name: scale * value for name, value in alternate(slow, 3).items()}
     torch.set_num_threads(os.cpu_count() or 1)
-    seconds |= _alternate({"cdist p=2, all cores": lambda: torch.cdist(a, b)}, REPEATS)
+    seconds |= alternate({"cdist p=2, all cores": lambda: torch.cdist(a, b)}, REPEATS)
     plain, packed = seconds["cdist p=2"], seconds["packed"]
     counted = seconds["packed, counted by distance"]
     ratios = {
@@ -83,29 +74,3 @@ def _measure() -> dict[str, Any]:
         "seconds": seconds,
         "ratios": ratios,
     }
-
-
-def _alternate(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each job; the jobs take turns, so that a busy machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(repeats + 1):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn:  # the first is for warming up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def main() -> None:
-    """Prints the ratios and the timings they are made of."""
-    found = run()
-    print(f"{found['claim']}: {found['ratio']:.1f} (target {found['target']:g})")
-    for name, ratio in found["ratios"].items():
-        print(f"  {name}: {ratio:.1f}")
-    for name, value in found["seconds"].items():
-        print(f"  {name}: {1000 * value:.1f} ms")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,7 @@ import yaml
 TEACHER = [
     "--config=configs/experiment/dhn_teacher.yaml",
     "--data.image_size=64",
+    "--model.weights=null",
     "--model.width=0.0625",
     "--model.norm=group",
     "--model.warmup_steps=2",
@@ -66,7 +67,9 @@ def kill_at_step(step: int) -> None:
 
 def newest(folder: Path, pattern: str) -> Path:
     """The file of the highest version_N."""
-    return max(folder.rglob(pattern), key=lambda p: int(p.parts[p.parts.index("checkpoints") - 1][8:]))
+    return max(
+        folder.rglob(pattern), key=lambda p: int(p.parts[p.parts.index("checkpoints") - 1][8:])
+    )
 
 
 def load(path: Path) -> dict[str, Any]:

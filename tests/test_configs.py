@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-
 from conftest import ROOT
+
 from palmforge.cli import PalmCLI
 from palmforge.commands.study import make_plan, read_study
 from palmforge.commands.study_table import load_reference

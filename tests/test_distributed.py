@@ -7,7 +7,6 @@ import csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-
 from runs import STUDENT, TEACHER, callbacks_yaml, load, newest
 
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp_fork"]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-
 from conftest import ROOT
+
 from palmforge import front
 from palmforge.cli import PalmCLI, own_commands
 

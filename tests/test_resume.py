@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-
 from conftest import ROOT
 from runs import TEACHER, assert_same_bits, callbacks_yaml, in_a_process, kill_at_step, load, newest
 
@@ -33,7 +32,9 @@ def fit(cli, tiny_data, tmp_path):
     ("devices", "workers", "cached"),
     [(1, 0, False), (1, 2, False), (1, 0, True), (1, 2, True), (2, 0, False), (2, 0, True)],
 )
-def test_killed_and_resumed_run_ends_with_the_same_bits(fit, tmp_path, logs, devices, workers, cached):
+def test_killed_and_resumed_run_ends_with_the_same_bits(
+    fit, tmp_path, logs, devices, workers, cached
+):
     settings = [f"--trainer.devices={devices}", f"--data.num_workers={workers}"]
     settings += ["--trainer.strategy=ddp_fork"] if devices > 1 else []
     settings += ["--model.frozen_blocks=1", "--data.augmented_views=2"] if cached else []
@@ -55,7 +56,9 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(fit, tmp_path, logs, dev
     assert resumed["global_step"] == STEPS
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "fit_loop"):
         assert_same_bits(
-            whole.get(part, whole["loops"].get(part)), resumed.get(part, resumed["loops"].get(part)), part
+            whole.get(part, whole["loops"].get(part)),
+            resumed.get(part, resumed["loops"].get(part)),
+            part,
         )
 
 

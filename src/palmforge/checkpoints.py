@@ -51,7 +51,8 @@ def resolve_checkpoint(
     found = sorted(runs.glob(f"version_*/checkpoints/{given}.ckpt"), key=_version)
     if not found:
         raise CheckpointError(
-            f"ckpt_path: no {given}.ckpt in any run of {experiment!r} ({runs}/version_*/checkpoints)"
+            f"ckpt_path: no {given}.ckpt in any run of {experiment!r} "
+            f"({runs}/version_*/checkpoints)"
         )
     rank_zero_info(f"--ckpt_path {given}: {found[-1]}")
     return str(found[-1])

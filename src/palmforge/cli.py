@@ -53,8 +53,10 @@ class SaveRun(SaveConfigCallback):
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # config.yaml stands beside its metrics already
                 logger.log_hyperparams(config)
-            if isinstance(logger, WandbLogger) and trainer.log_dir:
-                with write_aside(Path(trainer.log_dir) / WANDB_ID) as aside:
+            if isinstance(logger, WandbLogger):
+                # Of the first logger itself: trainer.log_dir asks all processes, and this is one.
+                folder = Path(trainer.loggers[0].log_dir or logger.save_dir or ".")
+                with write_aside(folder / WANDB_ID) as aside:
                     aside.write_text(logger.experiment.id, encoding="utf-8")
 
 
@@ -84,7 +86,7 @@ class PalmCLI(LightningCLI):
         )
 
     def _parse_ckpt_path(self) -> None:
-        """What is given wins: Lightning lets a checkpoint's hyper-parameters override it (#21455)."""
+        """What is given wins: Lightning lets a checkpoint override it (#21455)."""
 
     def before_instantiate_classes(self) -> None:
         """Names the run's folder, finds the checkpoint, and prepares the tracker."""
@@ -120,6 +122,8 @@ class PalmCLI(LightningCLI):
         if which is None or folder is None or self.trainer.interrupted:
             return
         path = folder / "checkpoints" / f"{which}.ckpt"
+        if not path.is_file() and self.config.fit.ckpt_path:  # it had all its steps already
+            path = Path(self.config.fit.ckpt_path)
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=str(path))
 
 
@@ -186,4 +190,6 @@ def main(args: list[str] | None = None) -> None:
 def _run_own(
     command: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str]
 ) -> None:
-    auto_cli(command, args=argv[1:], parser_class=ArgumentParser, prog=f"train.py {argv[0]}")
+    # jsonargparse wants `--dry_run true`; a switch is what everybody types.
+    args = ["--dry_run=true" if word in ("--dry-run", "--dry_run") else word for word in argv[1:]]
+    auto_cli(command, args=args, parser_class=ArgumentParser, prog=f"train.py {argv[0]}")

@@ -20,7 +20,7 @@ from palmforge.commands.study_table import RunResult, load_reference, load_resul
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError, TrainingError
 
-DONE_NAME = "study_run.json"
+MARKER_NAME = "study_run.json"
 
 
 @dataclass
@@ -29,12 +29,14 @@ class RunSpec:
 
     Attributes:
         config: The experiment's YAML.
+        layers: YAMLs laid over it (configs/ablation/).
         needs: Setting → the run of the same domain whose checkpoint it takes
-            (`model.init_args.teacher_ckpt: teacher`).
+            (`model.teacher_ckpt: teacher`).
         overrides: Setting → value, for this run.
     """
 
     config: str
+    layers: list[str] = field(default_factory=list)
     needs: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -49,7 +51,7 @@ class StudySpec:
         domains: The rows.
         title: Of the table.
         reference: A YAML with the paper's numbers, or null.
-        checkpoint: Which one is tested: `last` (a fixed number of steps, as in the paper) or `best`.
+        checkpoint: Which one is tested: `last` (a fixed number of steps, as the paper) or `best`.
         overrides: Setting → value, for all runs.
     """
 
@@ -70,7 +72,9 @@ class Planned:
         domain: Its row.
         run: Its column.
         folder: Where it is kept.
-        arguments: Of `train.py`.
+        arguments: Of `train.py`, but for the checkpoints that it takes.
+        needs: Setting → the run whose checkpoint it takes.
+        checkpoint: Which one.
         digest: Of all that decides its result but the code: arguments, YAML, the runs it needs.
     """
 
@@ -78,24 +82,26 @@ class Planned:
     run: str
     folder: Path
     arguments: list[str]
+    needs: dict[str, Planned]
+    checkpoint: str
     digest: str
 
     @property
-    def is_done(self) -> bool:
-        """Whether it ran to its end with these settings."""
-        marker = self.folder / DONE_NAME
-        if not marker.is_file():
-            return False
-        return json.loads(marker.read_text(encoding="utf-8"))["digest"] == self.digest
+    def version(self) -> Path | None:
+        """The folder of the Lightning run that ended with these settings, if there is one."""
+        marker = _read_marker(self)
+        return Path(marker["version"]) if marker.get("version") else None
 
-    @property
-    def version(self) -> Path:
-        """The folder of the finished Lightning run."""
-        return Path(json.loads((self.folder / DONE_NAME).read_text(encoding="utf-8"))["version"])
+    def command(self) -> list[str]:
+        """All arguments of `train.py`."""
+        return self.arguments + [
+            f"--{setting}={(other.version or other.folder) / 'checkpoints' / self.checkpoint}.ckpt"
+            for setting, other in self.needs.items()
+        ]
 
 
 def study(
-    config: str,
+    study_file: str,
     out: str | None = None,
     dry_run: bool = False,
     logs: str = "lightning_logs",
@@ -107,30 +113,29 @@ def study(
     written anew.
 
     Args:
-        config: The study's YAML (configs/study/).
+        study_file: The study's YAML (configs/study/).
         out: Where the tables go; null: results/<name>.
         dry_run: Lists the runs and does nothing.
         logs: Where runs are kept.
-        overrides: Settings for all runs, on top of the study's, for example
-            --overrides.data.root=/data/XJTU-UP or --overrides '{"trainer.devices": 8}'.
+        overrides: Settings for all runs, on top of the study's, as
+            --overrides '{"data.root": "/data/XJTU-UP", "trainer.devices": 8}'
+            or --overrides.data.root=/data/XJTU-UP.
     """
-    spec = read_study(config)
+    spec = read_study(study_file)
     spec.overrides |= _flat(overrides or {})
     plan = make_plan(spec, logs)
     console = Console(soft_wrap=True, highlight=False)
     target = Path(out or f"results/{spec.name}")
     if dry_run:
         for item in plan:
-            state = "done" if item.is_done else "to do"
-            console.print(
-                f"{state:5}  {item.domain}/{item.run}: train.py {' '.join(item.arguments)}"
-            )
+            state = "done" if item.version else "to do"
+            console.print(f"{state:5}  {item.domain}/{item.run}: {' '.join(item.command())}")
         return
     check_writable(target, "out")
     reference = load_reference(spec.reference) if spec.reference else None
     for number, item in enumerate(plan, start=1):
         label = f"[{number}/{len(plan)}] {item.domain}/{item.run}"
-        if item.is_done:
+        if item.version:
             console.print(f"{label}: done, skipped")
         else:
             console.print(f"{label}: training")
@@ -169,61 +174,73 @@ def make_plan(spec: StudySpec, logs: str = "lightning_logs") -> list[Planned]:
     """The runs in the order in which they are trained: domain by domain."""
     plan: list[Planned] = []
     for domain in spec.domains:
-        done: dict[str, Planned] = {}
+        row: dict[str, Planned] = {}
         for name, run in spec.runs.items():
-            experiment = f"{spec.name}/{domain}/{name}"
-            settings = {"data.init_args.domains": f"[{domain}]", **spec.overrides, **run.overrides}
-            arguments = ["fit", "--config", run.config, f"--name={experiment}"]
-            arguments += [f"--trainer.logger.init_args.save_dir={logs}"] * (
-                logs != "lightning_logs"
-            )
-            arguments += [f"--test_ckpt={spec.checkpoint}"]
-            arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
-            parts = [arguments, Path(run.config).read_text(encoding="utf-8")]
-            parts += [done[other].digest for other in run.needs.values()]
-            digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-            for key, other in run.needs.items():
-                arguments.append(f"--{key}={{{other}}}")  # filled in when that run is done
-            done[name] = Planned(domain, name, Path(logs) / experiment, arguments, digest)
-            plan.append(done[name])
+            needs = {setting: row[other] for setting, other in run.needs.items()}
+            row[name] = _plan_run(spec, domain, name, needs, logs)
+            plan.append(row[name])
     return plan
 
 
+def _plan_run(
+    spec: StudySpec, domain: str, name: str, needs: dict[str, Planned], logs: str
+) -> Planned:
+    run, experiment = spec.runs[name], f"{spec.name}/{domain}/{name}"
+    files = [run.config, *run.layers]
+    settings = {"data.domains": f"[{domain}]", **spec.overrides, **run.overrides}
+    if logs != "lightning_logs":
+        settings["trainer.logger.init_args.save_dir"] = logs
+    arguments = ["fit", *(f"--config={file}" for file in files), f"--name={experiment}"]
+    arguments += [f"--test_ckpt={spec.checkpoint}"]
+    arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
+    try:
+        contents = [Path(file).read_text(encoding="utf-8") for file in files]
+    except OSError as error:
+        raise ConfigError(f"study: run {name!r}: {error}") from error
+    parts = [arguments, contents, [other.digest for other in needs.values()]]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    folder = Path(logs) / experiment
+    return Planned(domain, name, folder, arguments, needs, spec.checkpoint, digest)
+
+
 def _run(item: Planned, console: Console) -> None:
-    arguments = [_fill(argument, item) for argument in item.arguments]
-    started = time.time()
-    command = [sys.executable, sys.argv[0], *arguments]
-    code = subprocess.run(command, check=False).returncode
+    """Trains and tests; goes on where an earlier try with the same settings was stopped."""
+    arguments, marker, started = item.command(), _read_marker(item), time.time()
+    versions = {path.name for path in item.folder.glob("version_*")}
+    if not marker:
+        marker = {"digest": item.digest, "others": sorted(versions)}
+        _write_marker(item, marker)
+    ours = sorted(versions - set(marker["others"]), key=lambda name: int(name.split("_")[1]))
+    stopped = [path for v in ours if (path := item.folder / v / "checkpoints/last.ckpt").is_file()]
+    if stopped:
+        console.print(f"  goes on from {stopped[-1]}")
+        arguments.append(f"--ckpt_path={stopped[-1]}")
+    code = subprocess.run([sys.executable, sys.argv[0], *arguments], check=False).returncode
     if code:
         raise TrainingError(
-            f"study: {item.domain}/{item.run} ended with status {code}. Mend it and start the study "
-            f"again: what is done is kept. The command was:\n  {' '.join(command)}"
+            f"study: {item.domain}/{item.run} ended with status {code}. Mend it and start the "
+            "study again: what is done is kept. The command was:\n  train.py " + " ".join(arguments)
         )
-    newest = max(
-        item.folder.glob(f"version_*/{RESULTS_NAME}"), key=lambda path: path.stat().st_mtime
-    )
-    marker = {
-        "digest": item.digest,
-        "version": str(newest.parent),
-        "seconds": round(time.time() - started, 1),
-    }
-    with write_aside(item.folder / DONE_NAME) as aside:
-        aside.write_text(json.dumps(marker), encoding="utf-8")
-    console.print(f"  {marker['seconds']} s, {newest.parent}")
+    results = item.folder.glob(f"version_*/{RESULTS_NAME}")
+    version = max(results, key=lambda path: path.stat().st_mtime).parent
+    _write_marker(item, {**marker, "version": str(version)})
+    console.print(f"  {time.time() - started:.0f} s, {version}")
 
 
-def _fill(argument: str, item: Planned) -> str:
-    """`--key={teacher}` → the checkpoint of the teacher of the same domain."""
-    key, _, value = argument.partition("=")
-    if not (value.startswith("{") and value.endswith("}")) or ":" in value:
-        return argument
-    other = item.folder.parent / value[1:-1]
-    version = json.loads((other / DONE_NAME).read_text(encoding="utf-8"))["version"]
-    return f"{key}={Path(version) / 'checkpoints' / 'last.ckpt'}"
+def _read_marker(item: Planned) -> dict[str, Any]:
+    """What an earlier try with the same settings left; empty if there was none."""
+    path = item.folder / MARKER_NAME
+    marker = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return marker if marker.get("digest") == item.digest else {}
+
+
+def _write_marker(item: Planned, marker: dict[str, Any]) -> None:
+    with write_aside(item.folder / MARKER_NAME) as aside:
+        aside.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
 
 
 def _results(plan: list[Planned]) -> list[RunResult]:
-    return [load_result(item.domain, item.run, item.version) for item in plan if item.is_done]
+    return [load_result(i.domain, i.run, i.version) for i in plan if i.version is not None]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

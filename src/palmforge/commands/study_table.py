@@ -150,15 +150,16 @@ def _markdown(
     ]
     for result in results:
         m = result.metrics
-        interval = f"{_percent(100 * m.get('eer_low', math.nan))}–{_percent(100 * m.get('eer_high', math.nan))}"
+        low, high = (100 * m.get(key, math.nan) for key in ("eer_low", "eer_high"))
         rates = ", ".join(
-            f"{_percent(100 * m[key])} at FAR {key.split('=')[1]}"
-            for key in m
-            if key.startswith("tar@far=")
+            f"{_percent(100 * value)} at FAR {key.removeprefix('tar@far=')}"
+            for key, value in m.items()
+            if key.startswith("tar@far=") and not key.endswith(("_low", "_high"))
         )
+        pairs = f"{result.counts.num_genuine:,} / {result.counts.num_impostor:,}"
         lines.append(
-            f"| {result.domain} {result.run} | {interval} | {rates} | {m.get('dprime', math.nan):.2f} | "
-            f"{result.counts.num_genuine:,} / {result.counts.num_impostor:,} |"
+            f"| {result.domain} {result.run} | {_percent(low)}–{_percent(high)} | {rates} "
+            f"| {m.get('dprime', math.nan):.2f} | {pairs} |"
         )
     lines += ["", *(f"- {note}" for note in (reference.notes if reference else []))]
     return "\n".join(lines).rstrip() + "\n"

@@ -41,30 +41,27 @@ class FeatureCache:
         self.directory = Path(directory).expanduser() / fingerprint
         check_writable(self.directory, "model.feature_cache_dir")
 
-    def get(self, keys: Sequence[str], compute: Callable[[], Tensors]) -> Tensors:
-        """Rows from disk, or computed and stored.
+    def get(self, keys: Sequence[str], compute: Callable[[int], Tensors]) -> Tensors:
+        """Rows from disk; what is missing is computed, picture by picture, and stored.
 
-        One missing row computes the whole batch again: kernels may choose another order of
-        summation for another batch size, and a resumed run must see the same bits.
+        Picture by picture, because kernels may choose another order of summation for another batch
+        size: what is stored must not depend on which pictures happened to be missing together.
 
         Args:
             keys: `[N]` names of pictures.
-            compute: Gives tensors `[N, …]` for them.
+            compute: Gives tensors `[1, …]` for the picture of a row.
 
         Returns:
-            CPU tensors `[N, …]` if all were stored, else what `compute` gave. Contiguous either
-            way: kernels choose by memory format too.
+            CPU tensors `[N, …]`, contiguous.
         """
-        rows = [self._read(key) for key in keys]
-        if all(row is not None for row in rows):
-            return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}  # type: ignore[index,union-attr]
-        computed = {name: values.contiguous() for name, values in compute().items()}
-        for index, (key, row) in enumerate(zip(keys, rows, strict=True)):
-            if row is None:
-                one = {name: values[index].cpu().contiguous() for name, values in computed.items()}
-                with write_aside(self._path(key)) as aside:
-                    save_file(one, aside)
-        return computed
+        rows = [self._read(key) or self._make(key, compute(i)) for i, key in enumerate(keys)]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _make(self, key: str, computed: Tensors) -> Tensors:
+        row = {name: values[0].cpu().contiguous() for name, values in computed.items()}
+        with write_aside(self._path(key)) as aside:
+            save_file(row, aside)
+        return row
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -180,7 +180,8 @@ class HashingModule(L.LightningModule):
             return
         if self._trainer is not None and self.trainer.training:
             raise CheckpointError(
-                f"the checkpoint was trained on {len(theirs)} identities ({', '.join(theirs[:3])}…), "
+                f"the checkpoint was trained on {len(theirs)} identities "
+                f"({', '.join(theirs[:3])}…), "
                 f"this data has {len(self.class_names)} ({', '.join(self.class_names[:3])}…): "
                 "training cannot go on with other classes"
             )

@@ -101,8 +101,8 @@ class HashingStudent(HashingModule):
         if class_names != self.class_names:
             raise ConfigError(
                 f"model.teacher_ckpt: {self.teacher_ckpt} was trained on {len(class_names)} "
-                f"identities, this data has {len(self.class_names)}, and they are not the same: its "
-                "classes say nothing about these images. Train it with the same data settings."
+                f"identities, this data has {len(self.class_names)}, and they are not the same: "
+                "its classes say nothing about these images. Train it with the same data settings."
             )
         if teacher.num_bits != self.network.num_bits:
             raise ConfigError(
@@ -168,15 +168,18 @@ class HashingStudent(HashingModule):
         teacher = self.teacher
         assert teacher is not None
 
-        def compute() -> dict[str, Tensor]:
-            seen = images
+        def compute(seen: Tensor) -> dict[str, Tensor]:
             if seen.shape[-1] != teacher.image_size:
                 seen = interpolate(seen, (teacher.image_size,) * 2, mode="bilinear", antialias=True)
             taught = teacher(seen)
             return {"codes": taught.codes, "logits": taught.logits}
 
-        cache = self._teacher_cache
-        taught = compute() if cache is None else cache.get(cache_keys(batch), compute)
+        if self._teacher_cache is None:
+            taught = compute(images)
+        else:
+            taught = self._teacher_cache.get(
+                cache_keys(batch), lambda row: compute(images[row : row + 1])
+            )
         return taught["codes"].to(self.device), taught["logits"].to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

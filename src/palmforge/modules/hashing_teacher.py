@@ -145,9 +145,11 @@ class HashingTeacher(HashingModule):
         images = self.images(batch)
         if self._feature_cache is None:
             return self.network(images)
-        features = self._feature_cache.get(
-            cache_keys(batch), lambda: {"features": self.network.frozen_features(images)}
-        )["features"]
+
+        def compute(row: int) -> dict[str, Tensor]:
+            return {"features": self.network.frozen_features(images[row : row + 1])}
+
+        features = self._feature_cache.get(cache_keys(batch), compute)["features"]
         return self.network(images, features.to(self.device))
 
 

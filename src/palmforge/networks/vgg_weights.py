@@ -51,6 +51,32 @@ def load_pretrained_blocks(network: VGG16Hashing, weights: str) -> None:
             target.copy_(values)
 
 
+def save_blocks(checkpoint: str, path: str) -> None:
+    """Writes the convolution blocks of a `HashingTeacher` checkpoint as float16 safetensors.
+
+    This is how the embedded weights were made; the file is what `weights` takes.
+
+    Args:
+        checkpoint: A `.ckpt` file.
+        path: The `.safetensors` file to write.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read or has no blocks.
+    """
+    from safetensors.torch import save_file
+
+    state = _read(Path(checkpoint)).get("state_dict", {})
+    prefix = "network."
+    blocks = {
+        name.removeprefix(prefix): values.half().contiguous()
+        for name, values in state.items()
+        if name.startswith(f"{prefix}blocks.")
+    }
+    if not blocks:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of HashingTeacher")
+    save_file(blocks, path)
+
+
 def _in_forward_order(state: Any) -> list[tuple[str, Tensor]]:
     """(weight, bias, …, tensor) of the convolution blocks, layer by layer.
 

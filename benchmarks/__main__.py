@@ -1,0 +1,32 @@
+"""`python -m benchmarks`: all ratios. `python -m benchmarks NAME ...`: some."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+
+import torch
+
+NAMES = ("hash_loss", "student_vs_teacher", "roi_cache", "feature_cache", "packed_hamming")
+
+
+def main(names: list[str]) -> None:
+    """Each module's `run()` gives claim, ratio, target, further ratios and seconds."""
+    if unknown := set(names) - set(NAMES):
+        raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}")
+    for name in names or NAMES:
+        found = importlib.import_module(f"benchmarks.{name}").run()
+        target = f" (target {found['target']:g})" if found.get("target") else ""
+        print(f"\n{name}: {found['claim']}: {found['ratio']:.1f}{target}", flush=True)
+        for what, ratio in found.get("ratios", {}).items():
+            print(f"  {what}: {ratio:.1f}")
+        for what, text in found.get("facts", {}).items():
+            print(f"  {what}: {text}")
+        for what, seconds in found["seconds"].items():
+            print(f"  {what}: {1000 * seconds:.2f} ms")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

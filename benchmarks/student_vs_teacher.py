@@ -1,0 +1,37 @@
+"""One picture through the student and through the teacher.
+
+    python -m benchmarks student_vs_teacher
+
+Batch 1, CPU, one thread, eager, float32, 128 × 128; without classifier heads, as on the device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.timing import alternate, one_thread
+from palmforge.networks.hashing import TinyHashing, VGG16Hashing
+
+
+def run() -> dict[str, Any]:
+    networks = {"student": TinyHashing(128).eval(), "teacher": VGG16Hashing(128).eval()}
+    picture = torch.rand(1, 3, 128, 128)
+    with one_thread(), torch.inference_mode():
+        jobs = {
+            name: (lambda network=network: network(picture)) for name, network in networks.items()
+        }
+        seconds = alternate(jobs, 20)
+    facts = {}
+    for name, network in networks.items():
+        count = sum(p.numel() for p in network.parameters())
+        size = sum(p.numel() * p.element_size() for p in network.parameters())
+        facts[name] = f"{count:,} parameters, {size:,} bytes ({size / 2**20:.2f} MiB)"
+    return {
+        "claim": "student vs teacher, one picture, CPU, 1 thread (the paper, on a GPU: 3.7)",
+        "ratio": seconds["teacher"] / seconds["student"],
+        "target": 100.0,
+        "facts": facts,
+        "seconds": seconds,
+    }
