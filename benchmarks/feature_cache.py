@@ -45,7 +45,7 @@ def _measure(folder: str) -> dict[str, Any]:
     seconds = alternate(jobs, 5)
     stored = cached()[0].numel() * 4
     return {
-        "claim": f"teacher step, frozen blocks from the cache vs recomputed, batch {BATCH}, 1 thread",
+        "claim": f"teacher step, frozen blocks cached vs recomputed, batch {BATCH}, 1 thread",
         "ratio": seconds["recomputed"] / seconds["cached"],
         "facts": {"on disk": f"{stored / 1024:.0f} KiB a view"},
         "seconds": seconds,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the pictures of the README: `python scripts/readme_figures.py` (after `make quickstart`)."""
+"""Draws the README's pictures, after `make quickstart`: `python scripts/readme_figures.py`."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ TEACHER = [
 ]
 STUDENT = [
     "--config=configs/experiment/dhn_student.yaml",
+    "--model.lr=1e-4",
     "--data.image_size=64",
     "--model.warmup_steps=2",
 ]

@@ -45,7 +45,7 @@ def test_experiments_instantiate(instantiate, cli, path):
 
 @pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])
 def test_layers_lie_over_an_experiment(instantiate, cli, path):
-    base = "dhn_teacher" if "teacher" in path else "dhn_student"
+    base = "dhn_teacher" if "vgg16" in path else "dhn_student"
     instantiate(cli, f"--config=configs/experiment/{base}.yaml", f"--config={path}")
 
 

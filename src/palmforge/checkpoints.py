@@ -36,7 +36,8 @@ def resolve_checkpoint(
         if command == "fit":
             return None
         raise CheckpointError(
-            f"{command} needs --ckpt_path: last, best (of the newest run of {experiment!r}) or a file"
+            f"{command} needs --ckpt_path: a file, or last or best of the newest run of "
+            f"{experiment!r}"
         )
     if "://" in given:
         raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class PalmCLI(LightningCLI):
             if kind in ("CSVLogger", "TensorBoardLogger"):
                 logger.init_args.name = config.name
         config.ckpt_path = resolve_checkpoint(
-            config.get("ckpt_path"), _save_dir(loggers), config.name, self.subcommand
+            config.get("ckpt_path"), _save_dir(loggers), config.name, str(self.subcommand)
         )
         for logger in loggers:
             if logger.class_path.endswith("WandbLogger"):
@@ -187,9 +187,7 @@ def main(args: list[str] | None = None) -> None:
     )
 
 
-def _run_own(
-    command: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str]
-) -> None:
+def _run_own(command: Any, argv: list[str]) -> None:
     # jsonargparse wants `--dry_run true`; a switch is what everybody types.
     args = ["--dry_run=true" if word in ("--dry-run", "--dry_run") else word for word in argv[1:]]
     auto_cli(command, args=args, parser_class=ArgumentParser, prog=f"train.py {argv[0]}")

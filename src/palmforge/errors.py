@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PalmForgeError(Exception):
-    """Something the user can mend: the command line prints it, and no traceback, and exits with 2."""
+    """Something the user can mend: the command line prints it, no traceback, and exits with 2."""
 
 
 class DataError(PalmForgeError):

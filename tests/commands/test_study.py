@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def trained(monkeypatch) -> list[list[str]]:
         write_results(version / "results.json", metrics, counts, checkpoint="")
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(study_module.subprocess, "run", fit)
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=fit))
     return commands
 
 
@@ -109,10 +110,10 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(place, trained, monkeypatch):
         (Path("lightning_logs/tiny/IF/teacher/version_0") / "results.json").unlink()
         return subprocess.CompletedProcess(command, 143)
 
-    monkeypatch.setattr(study_module.subprocess, "run", stopped)
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=stopped))
     with pytest.raises(TrainingError, match=r"IF/teacher ended with status 143[\s\S]*fit --config"):
         study("study.yaml")
-    monkeypatch.setattr(study_module.subprocess, "run", fit)
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=fit))
     study("study.yaml")
     last = "--ckpt_path=lightning_logs/tiny/IF/teacher/version_0/checkpoints/last.ckpt"
     assert last in trained[1]

@@ -64,7 +64,7 @@ class CodeWriter(BasePredictionWriter):
         """Parts, barrier, and the whole."""
         part = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
         with write_aside(self._part(trainer.global_rank)) as aside, aside.open("wb") as file:
-            np.savez(file, **part)
+            np.savez(file, **part)  # type: ignore[arg-type]
         trainer.strategy.barrier("codes written")
         if trainer.is_global_zero:
             self._join(trainer, pl_module)

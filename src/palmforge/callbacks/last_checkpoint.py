@@ -9,6 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from palmforge.errors import TrainingError
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`: every n steps, at the end, and on an error or a signal.
@@ -47,12 +49,12 @@ class LastCheckpoint(ModelCheckpoint):
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
-        if self.dirpath is not None and not trainer.fast_dev_run:
+        if self.dirpath is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Saves, if there is a training to go on with."""
-        if trainer.state.fn == TrainerFn.FITTING:
+        """Saves, if there is a training to go on with: not after a loss that is not finite."""
+        if trainer.state.fn == TrainerFn.FITTING and not isinstance(exception, TrainingError):
             super().on_exception(trainer, pl_module, exception)

@@ -12,9 +12,10 @@ from palmforge.errors import TrainingError
 
 
 class StopOnNonFiniteLoss(L.Callback):
-    """Checks each loss before its gradients are computed, so that the weights stay usable.
+    """Checks each loss before its gradients are computed.
 
-    The last checkpoint, which is also written on this error, is then one to go on from.
+    No checkpoint is written on this error (`LastCheckpoint`): weights that give such a loss may be
+    past use, and the one that is there is from before.
     """
 
     _batch: Any = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from palmforge.callbacks.evaluation_report import RESULTS_NAME
@@ -152,10 +152,10 @@ def read_study(path: str) -> StudySpec:
         ConfigError: If a key is wrong, or a run needs one that is not trained before it.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(StudySpec, "study")
+    parser.add_argument("--study", type=StudySpec)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        spec = parser.instantiate_classes(parser.parse_object(Namespace(study=content))).study
+        spec = parser.instantiate_classes(parser.parse_object({"study": content})).study
     except OSError as error:
         raise ConfigError(f"study: {path} cannot be read: {error}") from error
     except Exception as error:

@@ -20,6 +20,7 @@ from palmforge.metrics.scores import ScoreCounts
 from palmforge.plots import det_figure, roc_figure
 
 COLUMNS = {"eer": "EER %", "accuracy": "Acc %"}
+SHOWN_FARS = ("1e-2", "1e-3", "1e-4")  # all of them are in results.json
 
 
 @dataclass
@@ -145,16 +146,16 @@ def _markdown(
         lines.append(f"| {row['domain']} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "| run | EER, 95 % interval | TAR | d′ | genuine / impostor pairs |",
+        "| run | EER, 95 % interval | TAR % at FAR | d′ | genuine / impostor pairs |",
         "|---|---|---|---:|---:|",
     ]
     for result in results:
         m = result.metrics
         low, high = (100 * m.get(key, math.nan) for key in ("eer_low", "eer_high"))
         rates = ", ".join(
-            f"{_percent(100 * value)} at FAR {key.removeprefix('tar@far=')}"
-            for key, value in m.items()
-            if key.startswith("tar@far=") and not key.endswith(("_low", "_high"))
+            f"{_percent(100 * m[key])} at {far}"
+            for far in SHOWN_FARS
+            if (key := f"tar@far={far}") in m
         )
         pairs = f"{result.counts.num_genuine:,} / {result.counts.num_impostor:,}"
         lines.append(

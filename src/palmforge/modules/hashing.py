@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -116,8 +116,8 @@ class HashingModule(L.LightningModule):
         """
         if self._trainer is None or self.trainer.world_size == 1:
             return codes, labels
-        everyone = self.all_gather(codes, sync_grads=True)
-        return everyone.flatten(0, 1), self.all_gather(labels).flatten()
+        everyone = cast(Tensor, self.all_gather(codes, sync_grads=True))
+        return everyone.flatten(0, 1), cast(Tensor, self.all_gather(labels)).flatten()
 
     def hashing_losses(self, output: HashingOutput, batch: Batch) -> dict[str, Tensor]:
         """L_h and w L_q (Eqs. 1 to 3) of the global batch."""
@@ -132,7 +132,8 @@ class HashingModule(L.LightningModule):
         """Logs `train/*`, averaged over processes."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, sync_dist=True)
-        self.log("train/loss", sum(losses.values()).detach(), prog_bar=True, sync_dist=True)
+        total = torch.stack([value.detach() for value in losses.values()]).sum()
+        self.log("train/loss", total, prog_bar=True, sync_dist=True)
         self.log("train/lr", rate)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -158,7 +159,7 @@ class HashingModule(L.LightningModule):
         """Logs `test/*`."""
         self._log_evaluation("test", self.test_verification, self.test_accuracy)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """AdamW over what is trained, and nothing else."""
         return scheduled_adamw(
             [p for p in self.parameters() if p.requires_grad],
@@ -208,8 +209,8 @@ class HashingModule(L.LightningModule):
         accuracy: ClassifierAccuracy,
     ) -> None:
         # Both are over all processes already.
-        values = {**verification.compute(), "accuracy": accuracy.compute()}
+        values: dict[str, float] = {**verification.compute(), "accuracy": float(accuracy.compute())}
         for name, value in values.items():
-            self.log(f"{split}/{name}", float(value), prog_bar=name == "eer" and split == "val")
+            self.log(f"{split}/{name}", value, prog_bar=name == "eer" and split == "val")
         verification.reset()
         accuracy.reset()

@@ -200,7 +200,7 @@ class VGG16Hashing(_HashingNetwork):
     def reset_parameters(self) -> None:
         """He initialisation, as torchvision's VGG has it: the signal survives 13 ReLUs."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         for layer in self.full:

@@ -65,7 +65,7 @@ def save_blocks(checkpoint: str, path: str) -> None:
     """
     from safetensors.torch import save_file
 
-    state = _read(Path(checkpoint)).get("state_dict", {})
+    state: dict[str, Any] = dict(_read(Path(checkpoint)).get("state_dict", {}))
     prefix = "network."
     blocks = {
         name.removeprefix(prefix): values.half().contiguous()
