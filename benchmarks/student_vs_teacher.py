@@ -7,11 +7,12 @@ Batch 1, CPU, one thread, eager, float32, 128 × 128; without classifier heads, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.timing import alternate, one_thread
+from benchmarks.timing import one_thread, steady
 from palmforge.networks.hashing import TinyHashing, VGG16Hashing
 
 
@@ -19,10 +20,7 @@ def run() -> dict[str, Any]:
     networks = {"student": TinyHashing(128).eval(), "teacher": VGG16Hashing(128).eval()}
     picture = torch.rand(1, 3, 128, 128)
     with one_thread(), torch.inference_mode():
-        jobs = {
-            name: (lambda network=network: network(picture)) for name, network in networks.items()
-        }
-        seconds = alternate(jobs, 20)
+        seconds = {name: steady(partial(net, picture), 50) for name, net in networks.items()}
     facts = {}
     for name, network in networks.items():
         count = sum(p.numel() for p in network.parameters())

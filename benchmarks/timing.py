@@ -22,6 +22,16 @@ def alternate(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def steady(job: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a job that is all that runs: with warm caches, as on a device."""
+    times = []
+    for _ in range(repeats + 5):
+        start = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[5:])
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch on one thread: on a shared machine two are no faster and far less steady."""

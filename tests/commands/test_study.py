@@ -159,7 +159,7 @@ def test_the_means_wait_for_domains_with_all_runs(place, trained, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"runz": {}}, "runz"),
+        ({"runz": {"x": 1}}, "runz"),
         (
             {"runs": {"student": {"config": "student.yaml", "needs": {"x": "teacher"}}}},
             "needs 'teacher'",

@@ -80,8 +80,9 @@ class _HashingNetwork(nn.Module):
             )
         if self.normalization == "imagenet":
             return (images - self.mean) / self.std
-        std, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
-        return (images - mean) / (std + 1e-3)
+        # Not torch.std_mean: on a CPU it takes eight times as long, as much as all convolutions.
+        centred = images - images.mean(dim=(2, 3), keepdim=True)
+        return centred / (centred.square().mean(dim=(2, 3), keepdim=True).sqrt() + 1e-3)
 
     def heads(self, features: Tensor) -> HashingOutput:
         """Codes and logits of penultimate features `[N, F]`."""
