@@ -11,7 +11,6 @@ os.environ.update(
     WANDB_SILENT="true",
     NO_ALBUMENTATIONS_UPDATE="1",
     OMP_NUM_THREADS="1",
-    CUDA_VISIBLE_DEVICES=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
 )
 
 import pytest

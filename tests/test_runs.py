@@ -138,6 +138,7 @@ def test_wrong_keys_and_types_are_named_before_anything_is_loaded(
         (["--data.domains=[HN]"], DataError, "HN not in"),
         (["--data.domains=[]"], DataError, "the list is empty"),
         (["--data.cache_dir=/proc/nowhere"], DataError, "data.cache_dir: cannot write"),
+        (["--trainer.logger.init_args.save_dir=/proc/x"], DataError, "logger.save_dir: cannot"),
         (["--model.teacher_ckpt=/no/such.ckpt"], CheckpointError, "Train a teacher first"),
         (["--ckpt_path=last"], CheckpointError, "no last.ckpt in any run"),
     ],

@@ -24,7 +24,7 @@ import palmforge.modules  # noqa: F401
 from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
-from palmforge.data.atomic import write_aside
+from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -96,8 +96,11 @@ class PalmCLI(LightningCLI):
             kind = logger.class_path.rsplit(".", 1)[-1]
             if kind in ("CSVLogger", "TensorBoardLogger"):
                 logger.init_args.name = config.name
+        save_dir = _save_dir(loggers)
+        if loggers:  # before ROIs are cut, which may take an hour
+            check_writable(Path(save_dir), "trainer.logger.save_dir")
         config.ckpt_path = resolve_checkpoint(
-            config.get("ckpt_path"), _save_dir(loggers), config.name, str(self.subcommand)
+            config.get("ckpt_path"), save_dir, config.name, str(self.subcommand)
         )
         for logger in loggers:
             if logger.class_path.endswith("WandbLogger"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,4 +92,3 @@ def _mix(*numbers: int) -> int:
 def limit_threads(worker_id: int) -> None:
     """For DataLoader workers: one thread each, or OpenCV alone would start one a core in each."""
     cv2.setNumThreads(0)
-    os.environ["OMP_NUM_THREADS"] = "1"

@@ -14,8 +14,8 @@ from palmforge.errors import CheckpointError
 from palmforge.losses.reduction import Reduction
 from palmforge.modules.hashing import Batch, HashingModule, cache_keys
 from palmforge.modules.schedule import Schedule
+from palmforge.modules.vgg_weights import load_pretrained_blocks
 from palmforge.networks.hashing import HashingOutput, Norm, Normalization, VGG16Hashing
-from palmforge.networks.vgg_weights import load_pretrained_blocks
 
 
 class HashingTeacher(HashingModule):

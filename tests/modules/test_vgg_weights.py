@@ -13,8 +13,8 @@ from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from palmforge.errors import CheckpointError
+from palmforge.modules.vgg_weights import load_pretrained_blocks
 from palmforge.networks.hashing import IMAGENET_MEAN, IMAGENET_STD, VGG16Hashing
-from palmforge.networks.vgg_weights import load_pretrained_blocks
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
