@@ -11,6 +11,8 @@ os.environ.update(
     WANDB_SILENT="true",
     NO_ALBUMENTATIONS_UPDATE="1",
     OMP_NUM_THREADS="1",
+    # Tests fork processes, which CUDA forbids. On a GPU: CUDA_VISIBLE_DEVICES=0 pytest -m gpu
+    CUDA_VISIBLE_DEVICES=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
 )
 
 import pytest
