@@ -12,7 +12,7 @@ import yaml
 from runs import STUDENT, TEACHER, load
 
 from palmforge.callbacks.evaluation_report import read_results
-from palmforge.errors import CheckpointError, DataError, TrainingError
+from palmforge.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 SHORT = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1"]
 
@@ -92,6 +92,21 @@ def test_training_does_not_go_on_with_other_identities(cli, student, tiny_data):
             "--data.fractions=[0.5, 0.25, 0.25]", "--data.identities_per_batch=2")  # fmt: skip
 
 
+def test_a_checkpoint_of_another_network_is_refused_in_a_sentence(cli, student, tiny_data):
+    with pytest.raises(CheckpointError, match="of another network than this config"):
+        cli("test", *TEACHER, *tiny_data, f"--ckpt_path={student / 'checkpoints' / 'last.ckpt'}")
+
+
+def test_a_resumed_run_takes_the_best_checkpoint_along(cli, student, tiny_data, logs):
+    before = load(student / "checkpoints" / "best.ckpt")
+    cli("fit", *STUDENT, *tiny_data, "--ckpt_path=last", "--trainer.max_steps=5",
+        "--trainer.val_check_interval=100")  # fmt: skip
+    resumed = logs / "dhn_student/version_1/checkpoints"
+    assert {path.name for path in resumed.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert load(resumed / "best.ckpt")["global_step"] == before["global_step"]
+    assert (student / "checkpoints" / "best.ckpt").exists()
+
+
 def test_cross_domain_compares_probes_with_the_gallery_alone(cli, student, tiny_data, logs):
     cli("test", *STUDENT, *tiny_data, "--ckpt_path=last", "--data.domains=[IF, IN]",
         "--data.protocol=cross_domain", "--data.train_domains=[IF]",
@@ -116,6 +131,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(cli, tiny_d
         ("--data.protocol=first_six", "protocol"),
         ("--data.roi.sorce=whole", "sorce"),
         ("--trainer.max_stepz=3", "max_stepz"),
+        ("--trainer.max_step=3", "max_step"),
         ("--model.reduction=median", "reduction"),
     ],
 )
@@ -140,6 +156,9 @@ def test_wrong_keys_and_types_are_named_before_anything_is_loaded(
         (["--data.cache_dir=/proc/nowhere"], DataError, "data.cache_dir: cannot write"),
         (["--trainer.logger.init_args.save_dir=/proc/x"], DataError, "logger.save_dir: cannot"),
         (["--model.teacher_ckpt=/no/such.ckpt"], CheckpointError, "Train a teacher first"),
+        (["--ckpt_path=README.md"], CheckpointError, "no file"),
+        (["--ckpt_path=configs/base.yaml"], CheckpointError, "not a checkpoint"),
+        (["--data.identities_per_batch=30"], ConfigError, "30 are asked for"),
         (["--ckpt_path=last"], CheckpointError, "no last.ckpt in any run"),
     ],
 )
@@ -169,8 +188,6 @@ def test_the_distilled_experiment_asks_for_its_teacher(cli, tiny_data):
 
 
 def test_feature_cache_without_repeated_views_is_refused(cli, tiny_data, tmp_path):
-    from palmforge.errors import ConfigError
-
     with pytest.raises(ConfigError, match=r"data\.augmented_views"):
         cli("fit", *TEACHER, *tiny_data, *SHORT, "--model.frozen_blocks=1",
             f"--model.feature_cache_dir={tmp_path / 'features'}")  # fmt: skip

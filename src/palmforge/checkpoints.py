@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -47,6 +48,8 @@ def resolve_checkpoint(
     if given not in NAMES:
         if not Path(given).is_file():
             raise CheckpointError(f"ckpt_path: no file {given!r}")
+        if not zipfile.is_zipfile(given):
+            raise CheckpointError(f"ckpt_path: {given} is not a checkpoint, or not a whole one")
         return given
     runs = Path(save_dir) / experiment
     found = sorted(runs.glob(f"version_*/checkpoints/{given}.ckpt"), key=_version)

@@ -183,7 +183,8 @@ def main(args: list[str] | None = None) -> None:
         subclass_mode_data=True,
         save_config_callback=SaveRun,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={name: base for name in PalmCLI.subcommands()},
+        # No abbreviations: `max_step` would silently be `max_steps`.
+        parser_kwargs={"allow_abbrev": False, **{name: base for name in PalmCLI.subcommands()}},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         args=args,

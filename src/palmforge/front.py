@@ -22,7 +22,7 @@ Many runs
 
 Data
   data       look at a data set:        data summary /data/XJTU-UP
-             render the embedded one:   data synthesize --out data/palms
+             render the embedded one:   data synthesize data/palms
 
 Presets compose, the later one wins:
   train.py fit --config configs/experiment/dhn_teacher.yaml \\
@@ -41,6 +41,11 @@ def main() -> None:
     try:
         run()
     except PalmForgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except Exception as error:
+        if type(error).__name__ != "MisconfigurationException":  # Lightning's: no such GPU, say
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except SystemExit as stop:

@@ -1,5 +1,6 @@
 """Lightning callbacks."""
 
+from palmforge.callbacks.best_checkpoint import BestCheckpoint
 from palmforge.callbacks.code_writer import CodeWriter
 from palmforge.callbacks.evaluation_report import EvaluationReport
 from palmforge.callbacks.last_checkpoint import LastCheckpoint
@@ -9,6 +10,7 @@ from palmforge.callbacks.run_report import RunReport
 from palmforge.callbacks.step_seed import StepSeed
 
 __all__ = [
+    "BestCheckpoint",
     "CodeWriter",
     "EvaluationReport",
     "LastCheckpoint",

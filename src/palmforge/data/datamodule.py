@@ -149,6 +149,10 @@ class PalmDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Cuts the ROIs that are not cached yet; one process a node."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self._sampler(
+                [self.labels[record.identity] for record in self.split.train]
+            )  # or raises
         self.cache.fill(self.scan.records, num_threads=max(1, self.num_workers))
 
     def setup(self, stage: str) -> None:
@@ -170,21 +174,10 @@ class PalmDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """P × K batches; the same ones for any number of processes and workers."""
-        rank, world_size = 0, 1
-        if self.trainer is not None:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        sampler = IdentityBatchSampler(
-            self.train.labels,
-            self.identities_per_batch,
-            self.images_per_identity,
-            self.seed,
-            rank,
-            world_size,
-        )
         return ResumableLoader(
             self.train,
-            batch_size=self.identities_per_batch * self.images_per_identity // world_size,
-            sampler=sampler,
+            batch_size=self.identities_per_batch * self.images_per_identity // self._world_size,
+            sampler=self._sampler(self.train.labels),
             drop_last=True,
             **self._loader_settings(),
         )
@@ -209,6 +202,20 @@ class PalmDataModule(L.LightningDataModule):
                 self.predict_split
             ]
         return self._dataset([r for r in self.scan.records if r.path not in self.problems])
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    def _sampler(self, labels: list[int]) -> IdentityBatchSampler:
+        return IdentityBatchSampler(
+            labels,
+            self.identities_per_batch,
+            self.images_per_identity,
+            self.seed,
+            self.trainer.global_rank if self.trainer is not None else 0,
+            self._world_size,
+        )
 
     def _dataset(
         self,

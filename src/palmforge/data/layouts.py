@@ -104,7 +104,7 @@ def _only(result: Scan, domains: list[str] | None) -> Scan:
     if missing:
         raise DataError(
             f"data.domains: {', '.join(missing)} not in {result.root}, which has "
-            f"{', '.join(name or '(none)' for name in here)}"
+            f"{', '.join(name or '(none)' for name in here)}. --data.domains=null takes all"
         )
     result.records = [record for record in result.records if record.domain in domains]
     return result

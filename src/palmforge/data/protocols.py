@@ -150,7 +150,8 @@ def cross_domain(
     probes = [record for record in records if record.domain in test_domains]
     roles = [Role.GALLERY] * len(train) + [Role.PROBE] * len(probes)
     unknown = {r.identity for r in probes} - {r.identity for r in train}
-    notes = [f"{len(unknown)} probe identities are not enrolled"] if unknown else []
+    notes = [f"gallery: the {len(train)} training images; probes: {len(probes)} images"]
+    notes += [f"{len(unknown)} probe identities are not enrolled"] if unknown else []
     return _checked(Split(train, val or train, train + probes, roles, not unknown, notes))
 
 

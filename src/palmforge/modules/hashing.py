@@ -176,6 +176,7 @@ class HashingModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on training with other identities; evaluation leaves the classifier out."""
+        self._check_architecture(checkpoint["state_dict"])
         theirs = checkpoint.get("class_names", self.class_names)
         if theirs == self.class_names:
             return
@@ -195,6 +196,21 @@ class HashingModule(L.LightningModule):
             if name.startswith("network.classifier."):
                 state[name] = torch.full_like(values, float("nan"))
 
+    def _check_architecture(self, theirs: dict[str, Tensor]) -> None:
+        """Says which network a checkpoint is of; the classifier's size may differ."""
+        ours = {k: v for k, v in self.state_dict().items() if ".classifier." not in k}
+        shapes = {k: v.shape for k, v in theirs.items() if ".classifier." not in k}
+        wrong = sorted(
+            shapes.keys() ^ ours.keys()
+            | {k for k, v in ours.items() if k in shapes and shapes[k] != v.shape}
+        )
+        if wrong:
+            raise CheckpointError(
+                f"the checkpoint is of another network than this config: {len(wrong)} tensors "
+                f"differ, the first is {wrong[0]}. The config that it was trained with is the "
+                "config.yaml of its run"
+            )
+
     def _evaluate(
         self, batch: Batch, verification: VerificationMetrics, accuracy: ClassifierAccuracy
     ) -> None:
@@ -211,6 +227,9 @@ class HashingModule(L.LightningModule):
         # Both are over all processes already.
         values: dict[str, float] = {**verification.compute(), "accuracy": float(accuracy.compute())}
         for name, value in values.items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "eer" and split == "val")
+            # The same on all processes; sync_dist because Lightning warns of each one without.
+            self.log(
+                f"{split}/{name}", value, sync_dist=True, prog_bar=name == "eer" and split == "val"
+            )
         verification.reset()
         accuracy.reset()

@@ -191,9 +191,9 @@ class HashingStudent(HashingModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts this run's teacher back, so that loading stays strict for everything else."""
-        super().on_load_checkpoint(checkpoint)
         if self.teacher is not None:
             state = {
                 f"teacher.{name}": values for name, values in self.teacher.state_dict().items()
             }
             checkpoint["state_dict"].update(state)
+        super().on_load_checkpoint(checkpoint)
