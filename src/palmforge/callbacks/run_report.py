@@ -40,7 +40,8 @@ class RunReport(L.Callback):
                 "selection": str(datamodule.split).splitlines(),
                 "problems": len(datamodule.problems),
             }
-            _write_problems(folder / "problems.csv", datamodule.problems)
+            if datamodule.problems:
+                write_problems(folder / "problems.csv", datamodule.problems)
         with write_aside(folder / "run.json") as aside:
             aside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
@@ -79,9 +80,8 @@ def git_revision() -> str | None:
     return commit + ("+changes" if changes else "")
 
 
-def _write_problems(path: Path, problems: dict[str, str]) -> None:
-    if not problems:
-        return
+def write_problems(path: Path, problems: dict[str, str]) -> None:
+    """Writes what is wrong with which path, as CSV."""
     with write_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])

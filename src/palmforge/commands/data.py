@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import statistics
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from palmforge.callbacks.run_report import write_problems
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image
 from palmforge.data.layouts import Scan, scan
@@ -127,13 +127,7 @@ def _size_range(sizes: list[tuple[int, int]]) -> str:
 def _write(out: Path, found: Scan) -> None:
     from matplotlib.figure import Figure
 
-    with (
-        write_aside(out / "problems.csv") as aside,
-        aside.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["path", "reason"])
-        writer.writerows(sorted(found.problems.items()))
+    write_problems(out / "problems.csv", found.problems)
     domains = found.domains
     figure = Figure(figsize=(8, 3))
     left, right = figure.subplots(1, 2)

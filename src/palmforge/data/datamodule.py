@@ -150,9 +150,8 @@ class PalmDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Cuts the ROIs that are not cached yet; one process a node."""
         if self.trainer is not None and self.trainer.state.fn == "fit":
-            self._sampler(
-                [self.labels[record.identity] for record in self.split.train]
-            )  # or raises
+            # Raises for settings that do not fit, before an hour is spent on ROIs.
+            self._sampler([self.labels[record.identity] for record in self.split.train])
         self.cache.fill(self.scan.records, num_threads=max(1, self.num_workers))
 
     def setup(self, stage: str) -> None:
@@ -197,10 +196,12 @@ class PalmDataModule(L.LightningDataModule):
     @cached_property
     def predict_dataset(self) -> PalmDataset:
         """What `predict` goes through; its rows are the `index` of a batch."""
-        if self.predict_split != "all":
-            return {"train": self._dataset(self.train.records), "val": self.val, "test": self.test}[
-                self.predict_split
-            ]
+        if self.predict_split == "val":
+            return self.val
+        if self.predict_split == "test":
+            return self.test
+        if self.predict_split == "train":
+            return self._dataset(self.train.records)  # without augmentation
         return self._dataset([r for r in self.scan.records if r.path not in self.problems])
 
     @property

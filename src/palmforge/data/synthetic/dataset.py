@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import multiprocessing
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,16 +14,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
+from palmforge.data import keypoints
 from palmforge.data.atomic import write_aside
+from palmforge.data.progress import progress_bar
 from palmforge.data.synthetic.camera import encode_jpeg, get_preset
 from palmforge.data.synthetic.render import capture_keypoints14, render_palm, subject_and_hand
 from palmforge.errors import DataError
 
 FORMAT_VERSION = 1  # raise it when the same settings would give other pictures
-CSV_HEADER = ["file", *(f"{axis}{point}" for point in range(14) for axis in "xy")]
 
 
 @dataclass(frozen=True)
@@ -96,19 +94,16 @@ class SyntheticPalms:
         rows: dict[str, list[list[str]]] = defaultdict(list)
         write_one = partial(_write_identity, self, root, todo)
         identities = range(self.num_identities if todo else 0)
-        with _progress() as progress:
-            task = progress.add_task("rendering palms", total=len(identities))
-            for identity_rows in _map(write_one, identities, num_workers):
-                for domain, row in identity_rows:
-                    rows[domain].append(row)
-                progress.advance(task)
+        written = _map(write_one, identities, num_workers)
+        for identity_rows in progress_bar(written, "rendering palms", len(identities)):
+            for domain, row in identity_rows:
+                rows[domain].append(row)
         for domain in todo:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerows([CSV_HEADER, *sorted(rows[domain])])
-            _replace(
-                Path(root, get_preset(domain).folder, "keypoints.csv"), text.getvalue().encode()
-            )
+            writer.writerows([keypoints.HEADER, *sorted(rows[domain])])
+            path = Path(root, get_preset(domain).folder, keypoints.CSV_NAME)
+            _replace(path, text.getvalue().encode())
 
     def _claim(self, root: Path) -> None:
         """Record the settings in `root`, or check them against those recorded there.
@@ -135,7 +130,7 @@ class SyntheticPalms:
     def _complete(self, root: Path, domain: str) -> bool:
         """Whether a domain has its key points and all its pictures."""
         folder = root / get_preset(domain).folder
-        return (folder / "keypoints.csv").exists() and all(
+        return (folder / keypoints.CSV_NAME).exists() and all(
             (folder / self.file(identity, capture)).exists()
             for identity in range(self.num_identities)
             for capture in range(1, self.images_per_identity + 1)
@@ -182,8 +177,3 @@ def _map(function: Callable, jobs: Iterable, num_workers: int) -> Iterator:
             yield from pool.imap(function, jobs)
     finally:
         cv2.setNumThreads(threads)
-
-
-def _progress() -> Progress:
-    """A progress bar on stderr, silent where nobody watches."""
-    return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
