@@ -12,8 +12,7 @@ from PIL import Image
 
 from palmforge.commands.data import summary, synthesize
 from palmforge.data.layouts import scan
-from palmforge.data.synthetic import SyntheticPalms
-from palmforge.errors import DataError
+from palmforge.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -109,15 +108,31 @@ def test_errors_come_before_the_work(tmp_path) -> None:
 
 
 def test_synthesize_renders_and_goes_on_where_it_stopped(tmp_path, capsys) -> None:
-    palms = SyntheticPalms(num_identities=2, images_per_identity=2, domains=("HN",), size=96)
     out = tmp_path / "new" / "palms"
-    synthesize(str(out), palms, num_workers=1)
-    assert f"{out}: 4 pictures" in capsys.readouterr().out.replace("\n", "")
+    what = {"preset": "HN", "identities": 2, "captures": 2, "size": 96, "workers": 1}
+    synthesize(str(out), **what)
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert f"{out}: 4 pictures, listed in manifest.parquet" in printed
     records = scan(str(out)).records
     assert [record.identity for record in records] == ["L_001", "L_001", "R_001", "R_001"]
     first, last = (Path(records[i].path) for i in (0, -1))
     content, stamp = last.read_bytes(), os.stat(first)
     last.unlink()
-    synthesize(str(out), palms, num_workers=1)
+    synthesize(str(out), **what)
     assert last.read_bytes() == content
     assert os.stat(first).st_mtime_ns == stamp.st_mtime_ns
+
+
+def test_wild_hands_are_read_with_their_key_points(tmp_path) -> None:
+    synthesize(str(tmp_path / "w"), preset="wild", identities=2, captures=1, size=96, workers=1)
+    records = scan(str(tmp_path / "w")).records
+    assert [(r.identity, r.hand, r.subject) for r in records] == [
+        ("L_001", "L", "001"),
+        ("R_001", "R", "001"),
+    ]
+    assert all(record.keypoints is not None for record in records)
+
+
+def test_settings_that_cannot_be_are_told_by_name(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'IX'"):
+        synthesize(str(tmp_path / "x"), preset="IX")

@@ -19,8 +19,9 @@ from palmforge.data.images import read_image
 from palmforge.data.layouts import Scan, scan
 from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
-from palmforge.data.synthetic import SyntheticPalms
-from palmforge.errors import BadImage
+from palmforge.data.synthetic import XJTU_PRESETS, SyntheticPalms
+from palmforge.data.synthetic.dataset import MANIFEST
+from palmforge.errors import BadImage, ConfigError
 
 
 def summary(
@@ -66,19 +67,42 @@ def summary(
 
 def synthesize(
     out: str,
-    palms: SyntheticPalms = SyntheticPalms(),  # noqa: B008  (frozen)
-    num_workers: int | None = None,
+    preset: str = "IF,IN",
+    identities: int = 40,
+    captures: int = 10,
+    size: int = 384,
+    seed: int = 0,
+    what: Literal["hands", "rois"] = "hands",
+    frame_error: float = 0.0,
+    shard_size: int = 0,
+    workers: int | None = None,
 ) -> None:
-    """Renders synthetic palms into the XJTU-UP layout, with key points. Resumes where it stopped.
+    """Renders synthetic palms, with key points and a manifest. Resumes where it stopped.
 
     Args:
         out: The root to write to.
-        palms: What to render.
-        num_workers: Processes; null: one a core. The pictures do not depend on it.
+        preset: `wild` (any hand before any camera), `xjtu` (all ten domains of XJTU-UP), or some of
+            its domains with commas between them.
+        identities: Palms; two make a person.
+        captures: Pictures of each palm in each domain.
+        size: Side of the pictures in pixels.
+        seed: Everything random follows from it.
+        what: Whole hands, or only their ROIs, several times faster.
+        frame_error: How wrongly ROIs are cut, as by a localiser; 1 = by 6° and 7 % of a side.
+        shard_size: 0: one file a picture; else WebDataset shards of about so many pictures.
+        workers: Processes; null: one a core. The pictures do not depend on it.
     """
     check_writable(Path(out), "out")
-    palms.write(out, num_workers or os.cpu_count() or 1)
-    Console(markup=False).print(f"{out}: {len(scan(out, 'xjtu_up').records)} pictures")
+    domains = tuple(XJTU_PRESETS) if preset == "xjtu" else tuple(preset.split(","))
+    try:
+        palms = SyntheticPalms(
+            identities, captures, domains, size, seed, what, frame_error, shard_size
+        )
+    except ValueError as error:
+        raise ConfigError(f"data synthesize: {error}") from error
+    palms.write(out, workers or os.cpu_count() or 1)
+    total = identities * captures * len(domains)
+    Console(markup=False).print(f"{out}: {total:,} pictures, listed in {MANIFEST}")
 
 
 def _look(record: PalmRecord, verify: bool) -> tuple[tuple[int, int] | None, str | None]:

@@ -5,7 +5,7 @@ Two layouts are known:
 * `xjtu_up`: `ROOT/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG`, as XJTU-UP is released, both as
   280 × 280 ROI crops and as full photographs with key points (palmforge.data.keypoints);
 * `folder`: `ROOT/{identity}/image`, any depth-one collection. A folder named like `L_007`, `007_L`
-  or `7-left` also tells the hand and the subject.
+  or `7-left` also tells the hand and the subject. Key points: `ROOT/keypoints.csv`, or JSON files.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ def _scan_domain(folder: Path, device: str, illumination: str, domain: str, resu
 
 
 def _scan_folder(top: Path, result: Scan) -> None:
+    sidecar = top / keypoints.CSV_NAME
+    table, bad_lines = keypoints.read_csv(sidecar) if sidecar.is_file() else ({}, {})
     for identity_dir in _folders(top):
         match = _HAND_FIRST.match(identity_dir.name) or _HAND_LAST.match(identity_dir.name)
         subject = match["subject"] if match else identity_dir.name
@@ -181,8 +183,14 @@ def _scan_folder(top: Path, result: Scan) -> None:
         if not images:
             result.problems[str(identity_dir)] = "no image in it: left out"
         for path in images:
-            ok, points = _points_of(path, None, names, result)
-            if ok:
+            name = f"{identity_dir.name}/{path.name}"
+            if name in bad_lines:
+                result.problems[str(path)] = f"left out: {bad_lines[name]}"
+                continue
+            ok, points = _points_of(path, table.get(name), names, result)
+            if ok and points is None and table:  # never a whole hand in place of its palm
+                result.problems[str(path)] = f"left out: not listed in {sidecar}"
+            elif ok:
                 result.records.append(
                     PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
                 )

@@ -1,8 +1,10 @@
 import csv
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from palmforge.data.synthetic import SyntheticPalms, render_palm
@@ -31,6 +33,7 @@ def test_files_lie_as_in_xjtu_up(written):
         for capture in (1, 2)
     }
     others = {"synthetic.json", "iPhone/Flash/keypoints.csv", "huawei/Nature/keypoints.csv"}
+    others.add("manifest.parquet")
     assert set(contents(written)) == pictures | others
 
 
@@ -50,12 +53,15 @@ def test_the_sidecar_holds_the_points_of_every_picture(written):
 def test_settings_and_format_version_are_recorded(written):
     recorded = json.loads((written / "synthetic.json").read_text())
     assert recorded == {
-        "format_version": 1,
+        "format_version": 2,
         "num_identities": 3,
         "images_per_identity": 2,
         "domains": ["IF", "HN"],
         "size": 128,
         "seed": 0,
+        "what": "hands",
+        "frame_error": 0.0,
+        "shard_size": 0,
     }
 
 
@@ -76,13 +82,69 @@ def test_an_interrupted_run_is_completed_to_the_same_bytes(tmp_path):
     assert untouched.stat().st_mtime_ns == stamp
 
 
+def test_the_manifest_names_every_number_of_every_picture(written):
+    table = pq.read_table(written / "manifest.parquet")
+    rows = {row["file"]: row for row in table.to_pylist()}
+    row = rows["huawei/Nature/R_001/IMG_0002.JPG"]
+    _, truth = render_palm(identity=1, capture=2, preset="HN", size=128, seed=0)
+    assert len(rows) == 12
+    assert (row["identity"], row["hand"], row["preset"], row["capture"]) == (1, "R", "HN", 2)
+    np.testing.assert_allclose(np.reshape(row["keypoints21"], (21, 2)), truth.keypoints21)
+    assert row["visible14"] == truth.visible14.tolist()
+    assert row["viewpoint.roll"] == truth.capture.viewpoint.roll
+    assert row["background.kind"] == truth.background.kind
+    drawn = {"pose.flexion.1.0", "light.directions.0.2", "device.noise", "worn.cuff", "blotches"}
+    assert drawn <= set(row)
+
+
+def test_wild_rois_come_without_key_points_and_lie_by_identity(tmp_path):
+    palms = SyntheticPalms(2, 2, ("wild",), size=48, what="rois", frame_error=1.0)
+    palms.write(str(tmp_path))
+    files = {name for name in contents(tmp_path) if name.endswith(".JPG")}
+    assert files == {f"{palm}/IMG_000{n}.JPG" for palm in ("L_001", "R_001") for n in (1, 2)}
+    assert not (tmp_path / "keypoints.csv").exists()
+    rows = pq.read_table(tmp_path / "manifest.parquet").to_pylist()
+    assert all(row["source_side"] > 0 and row["frame_error"] == 1.0 for row in rows)
+    before = contents(tmp_path)
+    (tmp_path / "R_001/IMG_0001.JPG").unlink()
+    palms.write(str(tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_shards_hold_each_picture_once_with_its_row(tmp_path):
+    palms = SyntheticPalms(3, 2, ("wild",), size=48, what="rois", shard_size=4)
+    palms.write(str(tmp_path), num_workers=2)
+    names = {}
+    for shard in sorted(tmp_path.glob("*.tar")):
+        with tarfile.open(shard) as file:
+            for entry in file:
+                names[entry.name] = file.extractfile(entry).read()
+    keys = {f"{palm}-IMG_000{n}" for palm in ("L_001", "R_001", "L_002") for n in (1, 2)}
+    assert set(names) == {f"{key}.{suffix}" for key in keys for suffix in ("jpg", "json")}
+    row = json.loads(names["R_001-IMG_0002.json"])
+    assert (row["identity"], row["capture"], row["shard"]) == (1, 2, "shard-wild-0000000.tar")
+    before = contents(tmp_path)
+    (tmp_path / "shard-wild-0000002.tar").unlink()
+    palms.write(str(tmp_path))
+    assert contents(tmp_path) == before
+
+
 def test_other_settings_do_not_mix_with_what_is_there(written):
     with pytest.raises(DataError, match="other settings"):
         SyntheticPalms(num_identities=3, seed=1).write(str(written))
 
 
 @pytest.mark.parametrize(
-    "bad", [{"domains": ("IX",)}, {"domains": ()}, {"num_identities": 0}, {"size": 8}]
+    "bad",
+    [
+        {"domains": ("IX",)},
+        {"domains": ()},
+        {"num_identities": 0},
+        {"size": 8},
+        {"what": "feet"},
+        {"frame_error": -1.0},
+        {"domains": ("wild", "IF")},
+    ],
 )
 def test_settings_that_cannot_be_rendered_are_refused(bad):
     with pytest.raises(ValueError):

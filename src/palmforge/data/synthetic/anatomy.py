@@ -45,7 +45,8 @@ _THUMB_PROFILE = np.array(
 _PALM_OUTLINE = np.array(
     [[0.470, 0.06], [0.476, 0.20], [0.484, 0.32], [0.512, 0.43], [0.575, 0.500], [0.670, 0.540],
      [0.720, 0.68], [0.668, 0.830], [0.565, 0.96], [0.440, 1.10], [0.385, 1.25], [0.380, 1.45],
-     [0.400, 2.30], [-0.390, 2.30], [-0.368, 1.45], [-0.362, 1.24], [-0.405, 1.07], [-0.465, 0.88],
+     [0.400, 2.30], [0.440, 3.60], [-0.430, 3.60], [-0.390, 2.30], [-0.368, 1.45],
+     [-0.362, 1.24], [-0.405, 1.07], [-0.465, 0.88],
      [-0.500, 0.64], [-0.502, 0.42], [-0.488, 0.25], [-0.470, 0.14], [-0.30, 0.10], [-0.265, 0.075],
      [-0.13, 0.06], [-0.012, 0.010], [0.11, 0.04], [0.238, 0.025], [0.34, 0.05]]
 )  # fmt: skip
@@ -113,6 +114,7 @@ def build_hand(subject: int, identity: int, seed: int) -> Hand:
     directions = _unit(angles)
     roots = _ROOTS * stretch
     bases = roots + _BASE_OFFSETS[:, None] * directions
+    widths = _apart(widths, bases, directions)
     axes, half_widths = zip(
         *(_digit(d, bases[d], angles[d], lengths[d], widths[d], bow[d]) for d in range(5)),
         strict=True,
@@ -130,6 +132,17 @@ def build_hand(subject: int, identity: int, seed: int) -> Hand:
     return Hand(
         joints, bases, directions, np.stack(axes), np.stack(half_widths), lengths, palm, relief
     )
+
+
+def _apart(widths: np.ndarray, bases: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Half widths [5] of digits that part at their webs: fingers that touch are made thinner."""
+    beyond = bases + 0.04 * directions  # at the webs, whose rounding fills narrow gaps
+    room = np.full(5, np.inf)
+    for k in range(1, 4):
+        between = np.linalg.norm(beyond[k + 1] - beyond[k])
+        share = (between - 0.05) / (widths[k] + widths[k + 1])
+        room[k : k + 2] = np.minimum(room[k : k + 2], share)
+    return widths * np.minimum(room, 1.0)
 
 
 def _unit(angle: np.ndarray) -> np.ndarray:

@@ -1,28 +1,38 @@
-"""A data set of rendered hands on disk, laid out as XJTU-UP."""
+"""A data set of rendered hands on disk: photographs or ROIs, and a manifest of what made each."""
 
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 import json
 import multiprocessing
-from collections import defaultdict
+import shutil
+import sys
+import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from palmforge.data import keypoints
 from palmforge.data.atomic import write_aside
 from palmforge.data.progress import progress_bar
 from palmforge.data.synthetic.camera import encode_jpeg, get_preset
-from palmforge.data.synthetic.render import capture_keypoints14, render_palm, subject_and_hand
+from palmforge.data.synthetic.capture import flat_row, subject_and_hand
+from palmforge.data.synthetic.render import PalmTruth, RoiTruth, render_palm, render_roi
 from palmforge.errors import DataError
 
-FORMAT_VERSION = 1  # raise it when the same settings would give other pictures
+FORMAT_VERSION = 2  # raise it when the same settings would give other pictures
+MANIFEST = "manifest.parquet"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_PARTS = ".parts"  # rows of the manifest, until the last picture is there
 
 
 @dataclass(frozen=True)
@@ -32,9 +42,13 @@ class SyntheticPalms:
     Attributes:
         num_identities: palms; identities 2k and 2k + 1 are the left and right hand of person k.
         images_per_identity: captures of each palm in each domain.
-        domains: domain codes of XJTU-UP: device initial and F(lash) or N(ature).
+        domains: domain codes of XJTU-UP (device initial and F(lash) or N(ature)), or `wild`.
         size: side of the square pictures, in pixels.
         seed: everything random follows from it.
+        what: whole `hands`, with key points, or their `rois` only, several times faster.
+        frame_error: of ROIs: how far a localiser missed the frame (render_roi); 0 = not at all.
+        shard_size: 0: one file a picture; else WebDataset shards (tar files) of about so many
+            pictures, each with its row of the manifest as JSON.
     """
 
     num_identities: int = 40
@@ -42,6 +56,9 @@ class SyntheticPalms:
     domains: tuple[str, ...] = ("IF", "IN")
     size: int = 384
     seed: int = 0
+    what: Literal["hands", "rois"] = "hands"
+    frame_error: float = 0.0
+    shard_size: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -55,11 +72,16 @@ class SyntheticPalms:
         if not self.domains or len(set(self.domains)) < len(self.domains):
             raise ValueError(f"domains must be distinct and at least one, got {self.domains}")
         counts = (self.num_identities, self.images_per_identity)
-        if min(counts) < 1 or self.size < 64 or self.seed < 0:
+        least = 64 if self.what == "hands" else 32
+        if min(counts) < 1 or self.size < least or min(self.seed, self.shard_size) < 0:
             raise ValueError(
-                "num_identities and images_per_identity must be >= 1, size >= 64 and seed >= 0, "
-                f"got {self}"
+                "num_identities and images_per_identity must be >= 1, size >= 64 (ROIs: 32), seed "
+                f"and shard_size >= 0, got {self}"
             )
+        if self.what not in ("hands", "rois") or self.frame_error < 0:
+            raise ValueError(f"what is hands or rois, and frame_error is >= 0, got {self}")
+        if "wild" in self.domains and len(self.domains) > 1:
+            raise ValueError("wild pictures lie as identity/picture: give them a directory alone")
 
     def file(self, identity: int, capture: int) -> str:
         """Path of a picture inside its domain's folder, such as `L_001/IMG_0001.JPG`.
@@ -77,9 +99,10 @@ class SyntheticPalms:
     def write(self, root: str, num_workers: int = 0) -> None:
         """Render what is not there yet.
 
-        Writes `root/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_{capture:04d}.JPG`, for each domain a
-        `keypoints.csv` in its folder once all its pictures are there, and
-        `root/synthetic.json`, which records these settings. The bytes do not depend on
+        Writes `root/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_{capture:04d}.JPG`, or without the
+        domain's folders for `wild`; for whole hands a `keypoints.csv` in each domain's folder;
+        `root/manifest.parquet`, one row a picture with its truth and every number that was drawn
+        for it; and `root/synthetic.json`, which records these settings. The bytes do not depend on
         `num_workers`, nor on interruptions.
 
         Args:
@@ -89,28 +112,29 @@ class SyntheticPalms:
         Raises:
             DataError: `root` was written with other settings.
         """
-        self._claim(Path(root))
-        todo = [domain for domain in self.domains if not self._complete(Path(root), domain)]
-        rows: dict[str, list[list[str]]] = defaultdict(list)
-        write_one = partial(_write_identity, self, root, todo)
-        identities = range(self.num_identities if todo else 0)
-        written = _map(write_one, identities, num_workers)
-        for identity_rows in progress_bar(written, "rendering palms", len(identities)):
-            for domain, row in identity_rows:
-                rows[domain].append(row)
-        for domain in todo:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerows([keypoints.HEADER, *sorted(rows[domain])])
-            path = Path(root, get_preset(domain).folder, keypoints.CSV_NAME)
-            _replace(path, text.getvalue().encode())
+        top = Path(root)
+        self._claim(top)
+        domains = self._incomplete(top)
+        if not domains:
+            return
+        block = max(1, round(self.shard_size / self.images_per_identity))
+        jobs = [
+            (domain, first, min(first + block, self.num_identities))
+            for domain in domains
+            for first in range(0, self.num_identities, block)
+        ]
+        listed = _listed(top)
+        write_one = partial(_write_block, self, root, frozenset(listed["file"].to_pylist()))
+        for _ in progress_bar(_map(write_one, jobs, num_workers), "rendering palms", len(jobs)):
+            pass
+        self._finish(top, listed, jobs)
 
-    def _claim(self, root: Path) -> None:
-        """Record the settings in `root`, or check them against those recorded there.
+    def _claim(self, top: Path) -> None:
+        """Record the settings in `top`, or check them against those recorded there.
 
         Domains may be added: the palms in them are the same.
         """
-        path = root / "synthetic.json"
+        path = top / "synthetic.json"
         settings = {"format_version": FORMAT_VERSION, **asdict(self), "domains": list(self.domains)}
         if path.exists():
             there = json.loads(path.read_text())
@@ -121,41 +145,141 @@ class SyntheticPalms:
                     f"give {settings} another directory, or delete this one"
                 )
             settings["domains"] = domains
-        elif root.is_dir() and any(root.iterdir()):
+        elif top.is_dir() and any(top.iterdir()):
             raise DataError(
-                f"{root} holds files that were not rendered here; give an empty or new directory"
+                f"{top} holds files that were not rendered here; give an empty or new directory"
             )
         _replace(path, (json.dumps(settings, indent=2) + "\n").encode())
 
-    def _complete(self, root: Path, domain: str) -> bool:
-        """Whether a domain has its key points and all its pictures."""
-        folder = root / get_preset(domain).folder
-        return (folder / keypoints.CSV_NAME).exists() and all(
-            (folder / self.file(identity, capture)).exists()
-            for identity in range(self.num_identities)
-            for capture in range(1, self.images_per_identity + 1)
-        )
+    def _incomplete(self, top: Path) -> list[str]:
+        """Domains that lack a picture, a row of the manifest, or their key points."""
+        manifest = _listed(top)
+        listed = set(manifest["file"].to_pylist())
+        shards = set(manifest["shard"].to_pylist()) if "shard" in manifest.column_names else set()
+        lacking = []
+        for domain in self.domains:
+            folder = get_preset(domain).folder
+            files = {
+                _join(folder, self.file(identity, capture))
+                for identity in range(self.num_identities)
+                for capture in range(1, self.images_per_identity + 1)
+            }
+            loose = self.what == "hands" and not self.shard_size
+            files_there = shards if self.shard_size else files
+            pointed = not loose or (top / folder / keypoints.CSV_NAME).exists()
+            whole = files <= listed and all((top / file).exists() for file in files_there)
+            if not (whole and pointed):
+                lacking.append(domain)
+        return lacking
+
+    def _finish(self, top: Path, listed: pa.Table, jobs: list[tuple[str, int, int]]) -> None:
+        """Join the parts into the manifest, write key points, and clear up."""
+        parts = [pq.read_table(_part(top, *job)) for job in jobs]
+        new = pa.concat_tables(parts, promote_options="permissive")
+        kept = listed.filter(pa.compute.invert(pa.compute.is_in(listed["file"], new["file"])))
+        table = pa.concat_tables([kept, new], promote_options="permissive").sort_by("file")
+        if self.what == "hands" and not self.shard_size:
+            for domain in {domain for domain, *_ in jobs}:
+                _write_keypoints(top, domain, table)
+        with write_aside(top / MANIFEST) as aside:
+            pq.write_table(table, aside)
+        shutil.rmtree(top / _PARTS)
 
 
-def _write_identity(
-    palms: SyntheticPalms, root: str, domains: list[str], identity: int
-) -> list[tuple[str, list[str]]]:
-    """Write all pictures of one identity; return the (domain, row of keypoints.csv) of each."""
-    rows = []
-    for domain in domains:
-        preset = get_preset(domain)
-        for capture in range(1, palms.images_per_identity + 1):
-            file = palms.file(identity, capture)
-            path = Path(root, preset.folder, file)
-            what = (identity, capture, domain, palms.size, palms.seed)
-            if path.exists():
-                points = capture_keypoints14(*what)
-            else:
-                image, truth = render_palm(*what)
-                _replace(path, encode_jpeg(image, preset))
-                points = truth.keypoints14
-            rows.append((domain, [file, *(f"{value:.2f}" for value in np.ravel(points))]))
-    return rows
+def _listed(top: Path) -> pa.Table:
+    """The manifest that is there, or an empty one."""
+    path = top / MANIFEST
+    return pq.read_table(path) if path.exists() else pa.table({"file": pa.array([], pa.string())})
+
+
+def _join(folder: str, file: str) -> str:
+    return f"{folder}/{file}" if folder else file
+
+
+def _part(top: Path, domain: str, first: int, last: int) -> Path:
+    return top / _PARTS / f"{domain}-{first:07d}.parquet"
+
+
+def _write_block(
+    palms: SyntheticPalms, root: str, listed: frozenset[str], job: tuple[str, int, int]
+) -> None:
+    """Write the pictures of some identities in a domain, then their part of the manifest."""
+    domain, first, last = job
+    top, folder = Path(root), get_preset(domain).folder
+    samples = [
+        (identity, capture, _join(folder, palms.file(identity, capture)))
+        for identity in range(first, last)
+        for capture in range(1, palms.images_per_identity + 1)
+    ]
+    part = _part(top, domain, first, last)
+    shard = f"shard-{domain}-{first:07d}.tar" if palms.shard_size else None
+    there = [(top / (shard or file)).exists() for _, _, file in samples]
+    if part.exists() and all(there):
+        return
+    rows, files = [], []
+    for (identity, capture, file), exists in zip(samples, there, strict=True):
+        if exists and file in listed:
+            continue
+        data, row = _render(palms, domain, identity, capture)
+        rows.append({"file": file, **({"shard": shard} if shard else {}), **row})
+        if shard:
+            files.append((file, data, rows[-1]))
+        elif not exists:
+            _replace(top / file, data)
+    if shard and not all(there):
+        _write_shard(top / shard, files)
+    table = pa.Table.from_pylist(rows) if rows else _listed(top).slice(0, 0)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(part) as aside:
+        pq.write_table(table, aside)
+
+
+def _render(
+    palms: SyntheticPalms, domain: str, identity: int, capture: int
+) -> tuple[bytes, dict[str, Any]]:
+    """One picture as a JPEG file, and its row of the manifest."""
+    subject, hand = subject_and_hand(identity)
+    row: dict[str, Any] = {
+        "identity": identity, "subject": subject, "hand": hand, "preset": domain,
+        "capture": capture, "size": palms.size, "seed": palms.seed,
+    }  # fmt: skip
+    arguments = (identity, capture, domain, palms.size, palms.seed)
+    truth: PalmTruth | RoiTruth
+    if palms.what == "hands":
+        image, truth = render_palm(*arguments)
+        for name in ("keypoints14", "keypoints21", "visible14", "visible21"):
+            row[name] = np.ravel(getattr(truth, name)).tolist()
+    else:
+        image, truth = render_roi(*arguments, palms.frame_error)
+        row |= {"frame_error": palms.frame_error, "source_side": truth.source_side}
+    numbers = truth.capture.parameters() | flat_row(truth.background, "background")
+    row |= {k: float(v) if isinstance(v, int | float) else v for k, v in numbers.items()}
+    return encode_jpeg(image, truth.capture.device), row
+
+
+def _write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
+    """A tar file as WebDataset reads it: `L_001.IMG_0001` becomes one sample of jpg and json."""
+    with write_aside(path) as aside, tarfile.open(aside, "w") as shard:
+        for file, picture, row in samples:
+            key = file.removesuffix(".JPG").replace(".", "_").replace("/", "-")
+            for suffix, data in (("jpg", picture), ("json", json.dumps(row).encode())):
+                entry = tarfile.TarInfo(f"{key}.{suffix}")  # its time is 0: the same bytes always
+                entry.size = len(data)
+                shard.addfile(entry, io.BytesIO(data))
+
+
+def _write_keypoints(top: Path, domain: str, table: pa.Table) -> None:
+    """The sidecar of a domain, from the manifest."""
+    folder = get_preset(domain).folder
+    rows = table.filter(pa.compute.equal(table["preset"], domain))
+    files = [name.removeprefix(f"{folder}/") for name in rows["file"].to_pylist()]
+    points = rows["keypoints14"].to_pylist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(keypoints.HEADER)
+    for file, flat in zip(files, points, strict=True):
+        writer.writerow([file, *(f"{value:.2f}" for value in flat)])
+    _replace(top / folder / keypoints.CSV_NAME, text.getvalue().encode())
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -173,7 +297,19 @@ def _map(function: Callable, jobs: Iterable, num_workers: int) -> Iterator:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with multiprocessing.get_context().Pool(num_workers, cv2.setNumThreads, (1,)) as pool:
+        with multiprocessing.get_context().Pool(num_workers, _start_worker) as pool:
             yield from pool.imap(function, jobs)
     finally:
         cv2.setNumThreads(threads)
+
+
+def _start_worker() -> None:
+    """One thread a process, and freed memory kept: pictures are 3 MB arrays made by the dozen.
+
+    Without it glibc hands each back to the kernel, and page faults take a fifth of the time.
+    """
+    cv2.setNumThreads(1)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            getattr(libc, "mallopt", lambda *_: 0)(parameter, 1 << 30)

@@ -18,6 +18,7 @@ LINES = ("life", "head", "heart")
 DEGREE = 4
 _OUTLIER = 3.0  # palms further than this many (root mean square) deviations are not fitted
 _TYPICAL = 1.25  # sampled palms stay this close, so that no palm is a caricature
+_SECOND, _BESIDE = 0.35, 0.35  # share of the second labelled palm (at most), and of Gaussian noise
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,20 @@ class LineModel:
     Attributes:
         mean: [30] coefficients: line, then x and y, then powers 0..4 of t.
         factor: [30, 30] lower Cholesky factor of the covariance.
+        palms: [num_palms, 30] coefficients of the labelled palms.
         num_palms: labelled palms left after cutting the outliers.
     """
 
     mean: np.ndarray
     factor: np.ndarray
+    palms: np.ndarray
     num_palms: int
 
     def sample(self, rng: np.random.Generator, num_points: int = 64) -> np.ndarray:
         """Draw three lines that fit together.
+
+        One palm in two comes from the Gaussian, the other lies between two labelled palms and a
+        little beside them: what people have and a Gaussian has not, such as two kinds of endings.
 
         Args:
             rng: generator.
@@ -47,7 +53,11 @@ class LineModel:
         """
         z = rng.standard_normal(len(self.mean))
         z *= min(1.0, _TYPICAL / np.sqrt(np.mean(z**2)))
-        return evaluate(self.mean + self.factor @ z, num_points)
+        if rng.random() < 0.5:
+            return evaluate(self.mean + self.factor @ z, num_points)
+        first, second = self.palms[rng.integers(len(self.palms), size=2)]
+        between = first + _SECOND * rng.random() * (second - first)
+        return evaluate(between + _BESIDE * self.factor @ z, num_points)
 
 
 def evaluate(coefficients: np.ndarray, num_points: int) -> np.ndarray:
@@ -77,4 +87,4 @@ def line_model() -> LineModel:
     centred = coefficients - coefficients.mean(0)
     whitened = np.linalg.solve(np.linalg.cholesky(np.cov(centred.T)), centred.T)
     kept = coefficients[np.sqrt(np.mean(whitened**2, axis=0)) < _OUTLIER / np.sqrt(2)]
-    return LineModel(kept.mean(0), np.linalg.cholesky(np.cov(kept.T)), len(kept))
+    return LineModel(kept.mean(0), np.linalg.cholesky(np.cov(kept.T)), kept, len(kept))

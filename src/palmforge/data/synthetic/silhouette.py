@@ -20,25 +20,27 @@ class Raster:
 
     Attributes:
         density: texels per unit of the hand frame.
+        box: left, top, right and bottom of the part of the hand frame that is painted.
     """
 
     density: float
+    box: tuple[float, float, float, float] = BOX
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        left, top, right, bottom = BOX
+        left, top, right, bottom = self.box
         return round((bottom - top) * self.density), round((right - left) * self.density)
 
     def texel(self, points: np.ndarray) -> np.ndarray:
         """Hand frame [..., 2] -> texel coordinates [..., 2]; texel centres are integers."""
-        return (np.asarray(points) - BOX[:2]) * self.density
+        return (np.asarray(points) - self.box[:2]) * self.density
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """X [1, W] and y [H, 1] of the texels, in the hand frame, float32."""
         rows, columns = self.shape
-        x = np.arange(columns, dtype=np.float32)[None] / self.density + BOX[0]
-        y = np.arange(rows, dtype=np.float32)[:, None] / self.density + BOX[1]
+        x = np.arange(columns, dtype=np.float32)[None] / self.density + self.box[0]
+        y = np.arange(rows, dtype=np.float32)[:, None] / self.density + self.box[1]
         return x.astype(np.float32), y.astype(np.float32)
 
     def enlarge(self, coarse: np.ndarray) -> np.ndarray:
@@ -103,7 +105,8 @@ def relief(hand: Hand, distance: np.ndarray, raster: Raster) -> np.ndarray:
     """
     depth = np.clip(distance / np.float32(-0.10), 0, 1)
     height = np.float32(0.085) * np.sqrt(1 - (1 - depth) ** 2)
-    coarse = Raster(raster.density / 4)  # the mounds are smooth: 1/16 of the texels say it all
+    # The mounds are smooth: a sixteenth of the texels say it all.
+    coarse = Raster(raster.density / 4, raster.box)
     return raster.blur(height, 0.014) + raster.enlarge(_mounds(hand, coarse))
 
 

@@ -8,133 +8,230 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from palmforge.data.synthetic.anatomy import WRIST_Y, Hand, build_hand
+from palmforge.data.synthetic.anatomy import Hand, build_hand
+from palmforge.data.synthetic.complexion import (
+    COARSE,
+    colour_layers,
+    edge_melanin,
+    marks,
+    tones,
+)
 from palmforge.data.synthetic.creases import palm_creases
-from palmforge.data.synthetic.silhouette import Raster, keypoints14, relief, signed_distance
+from palmforge.data.synthetic.silhouette import BOX, Raster, keypoints14, relief, signed_distance
 from palmforge.data.synthetic.streams import Stream, stream, truncated_normal
-from palmforge.data.synthetic.strokes import engrave
+from palmforge.data.synthetic.strokes import engrave, folds
 
-# Linear RGB reflectance of palms and of the skin on the back of the hand, from light to dark
-# people. Palms keep little melanin: they span a smaller range.
-_PALM = np.array([[0.72, 0.46, 0.36], [0.63, 0.37, 0.26], [0.50, 0.28, 0.19], [0.37, 0.20, 0.14]])
-_BACK = np.array([[0.62, 0.36, 0.26], [0.48, 0.26, 0.16], [0.25, 0.12, 0.07], [0.07, 0.035, 0.022]])
-# What one unit of blood takes from red, green and blue.
-BLOOD = np.array([0.25, 1.0, 0.85], np.float32)
-
-_NOISE_ROWS, _NOISE_COLUMNS = 720, 528  # lattice of the finest noise; the same at every density
+# The outline is smooth at 1.4 mm: this grid says it all, and is the same at every density, so that
+# key points, creases and their places do not depend on the size of the picture.
+_SHAPE = Raster(160.0)
+_GRAIN = Raster(250.0)  # lattice of the finest noise, 0.34 mm
+_RIDGE_PERIOD = 0.0056  # 0.48 mm
+_GROOVE_DEPTH = 0.0058  # 0.5 mm at depth 1
 
 
 @dataclass(frozen=True)
+class Canvas(Raster):
+    """The part of the hand frame that is painted.
+
+    Attributes:
+        box: left, top, right, bottom in the hand frame, on whole texels of the full grid.
+    """
+
+    box: tuple[float, float, float, float] = BOX
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        left, top, right, bottom = self.box
+        return round((bottom - top) * self.density), round((right - left) * self.density)
+
+    def texel(self, points: np.ndarray) -> np.ndarray:
+        """Hand frame [..., 2] -> texel coordinates [..., 2]; texel centres are integers."""
+        return (np.asarray(points) - self.box[:2]) * self.density
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """X [1, W] and y [H, 1] of the texels, in the hand frame, float32."""
+        rows, columns = self.shape
+        x = np.arange(columns)[None] / self.density + self.box[0]
+        y = np.arange(rows)[:, None] / self.density + self.box[1]
+        return x.astype(np.float32), y.astype(np.float32)
+
+    def sample(self, image: np.ndarray, grid: Raster, cubic: bool = False) -> np.ndarray:
+        """Resample an image [h, w, ...] of the whole hand, painted on `grid`, onto this one."""
+        scale = grid.density / self.density
+        shift = grid.texel(np.array(self.box[:2]))
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        rows, columns = self.shape
+        how = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        return cv2.warpAffine(
+            image,
+            matrix,
+            (columns, rows),
+            flags=how | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: its arrays are large
 class Skin:
     """One hand, ready to be photographed.
 
     Attributes:
         hand: anatomy.
-        raster: grid of `layers`.
+        raster: grid of `distance` and `layers`.
         keypoints14: [14, 2] in the hand frame.
-        layers: [H, W, 4] float32: signed distance (hand units, < 0 inside), height (hand units),
-            melanin (0 = palm, 1 = back of the hand, creases in between), blood (log absorbance).
+        distance: [H, W] float32 signed distance to the outline, hand units, < 0 inside.
+        relief_raster: grid of `relief`: coarser, and always the whole hand.
+        relief: [h, w] float32 height of mounds and round digits, hand units; no creases.
+        layers: [H, W, 4] float32: fold (how much deeper a place creases when the hand closes, 0 to
+            1), detail (height of grooves, hairs, ridges, hand units, mean about 0), melanin (0 =
+            palm, 1 = back of the hand, creases in between), blood (log absorbance).
         palm: [3] linear RGB reflectance of the palm.
         back: [3] linear RGB reflectance of the back of the hand.
+        gloss: how much the skin shines, 1 = average; dry hands less.
     """
 
     hand: Hand
-    raster: Raster
+    raster: Canvas
     keypoints14: np.ndarray
+    distance: np.ndarray
+    relief_raster: Raster
+    relief: np.ndarray
     layers: np.ndarray
     palm: np.ndarray
     back: np.ndarray
+    gloss: float
+
+    def reduced(self, level: int) -> np.ndarray:
+        """`layers` [H / 2**level, W / 2**level, 4], smoothed, for pictures with fewer pixels."""
+        return _reduced(self, level)
+
+
+@lru_cache(maxsize=8)
+def _reduced(skin: Skin, level: int) -> np.ndarray:
+    return skin.layers if level == 0 else cv2.pyrDown(_reduced(skin, level - 1))
 
 
 @lru_cache(maxsize=4)
-def paint_skin(identity: int, seed: int, density: float) -> Skin:
+def paint_skin(
+    identity: int,
+    seed: int,
+    density: float,
+    box: tuple[float, float, float, float] | None = None,
+) -> Skin:
     """Paint one identity.
 
-    Cached, because all captures of an identity share it: 46 ms for pictures of 384 pixels, against
-    30 ms a capture.
+    Cached, because all captures of an identity share it.
 
     Args:
         identity: index of the palm; `identity // 2` is the person.
         seed: seed of the data set.
         density: texels per hand unit.
+        box: left, top, right, bottom of the part of the hand frame to paint, inside
+            :data:`~palmforge.data.synthetic.silhouette.BOX`; all of it when None. What is painted
+            does not depend on it: a part equals the same part of the whole.
 
     Returns:
         The skin. Do not write into its arrays.
     """
     subject = identity // 2
-    hand, raster = build_hand(subject, identity, seed), Raster(density)
-    distance = signed_distance(hand, raster)
-    points = keypoints14(hand, distance, raster)
-    strong, fine = palm_creases(hand, points, stream(seed, Stream.LINES, identity))
-    grooves, hairs = engrave(strong, raster), engrave(fine, raster)
+    hand, canvas = build_hand(subject, identity, seed), _canvas(density, box)
+    shape_distance = signed_distance(hand, _SHAPE)
+    points = keypoints14(hand, shape_distance, _SHAPE)
     texture = stream(seed, Stream.TEXTURE, identity)
-    ridges = _ridges(raster, texture)
+    wrinkled = _wrinkledness(subject, texture, seed)
+    dry = float(texture.beta(1.2, 3.0))
 
-    height = relief(hand, distance, raster)
-    # Grooves are 0.5 mm deep, with skin heaped up a little at their sides.
-    height -= 0.0058 * grooves + 0.0024 * hairs + 0.00045 * ridges
-    height += 0.0020 * raster.blur(grooves, 0.016)
-    melanin = _melanin(distance, raster) + 0.34 * grooves + 0.13 * hairs
-    blood = _blood(hand, raster, texture) + 0.42 * grooves + 0.20 * hairs + 0.022 * ridges
-    palm, back = _tones(subject, seed)
-    layers = np.stack([distance, height, melanin, blood], axis=-1).astype(np.float32)
-    return Skin(hand, raster, points, layers, palm, back)
+    strong, fine = palm_creases(hand, points, stream(seed, Stream.LINES, identity), wrinkled)
+    grooves, hairs = engrave(strong, canvas), engrave(fine, canvas)
+    fold = folds(strong, canvas)
+    np.minimum(fold, 1, out=fold)
+    grain = _grain(canvas, texture)
+    distance = canvas.sample(shape_distance, _SHAPE)
+    colour = canvas.sample(colour_layers(hand, texture), COARSE, cubic=True)
+    red, brown = texture.uniform(0.05, 0.50), texture.uniform(0.15, 0.45)  # of its creases
 
-
-def _tones(subject: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reflectance [3] of palm and back, shared by both hands of a person."""
-    rng = stream(seed, Stream.SUBJECT, subject, 1)
-    level = rng.uniform(0, len(_PALM) - 1)
-    tint = np.exp([0.0, 0.05, 0.08] * truncated_normal(rng, 3))
-    stops = np.arange(len(_PALM))
-    palm = np.array([np.interp(level, stops, _PALM[:, c]) for c in range(3)])
-    back = np.array([np.interp(level, stops, _BACK[:, c]) for c in range(3)])
-    return (palm * tint).astype(np.float32), (back * tint).astype(np.float32)
-
-
-def _melanin(distance: np.ndarray, raster: Raster) -> np.ndarray:
-    """Brown of the back of the hand [H, W]: it shows at the outline and below the wrist."""
-    _, y = raster.coordinates()
-    edge = np.exp(np.minimum(distance, 0) / np.float32(0.018))
-    arm = 1 / (1 + np.exp(np.clip((WRIST_Y + 0.03 - y) / np.float32(0.035), -20, 20)))
-    return np.maximum(0.55 * edge, 0.55 * arm)
+    detail = np.float32(-_GROOVE_DEPTH) * grooves - np.float32(0.0034) * hairs
+    detail += np.float32(0.00020 * (0.6 + 1.2 * dry)) * grain
+    # Skin is heaped up a little beside a groove, which also brings the mean back to 0.
+    detail -= cv2.GaussianBlur(detail, (0, 0), 0.016 * density, borderType=cv2.BORDER_REPLICATE)
+    dark = grooves + np.float32(0.45) * hairs
+    melanin = edge_melanin(distance, canvas) + colour[..., 0] + np.float32(brown) * dark
+    if (marked := marks(canvas, texture)) is not None:
+        melanin += marked
+    blood = colour[..., 1] + np.float32(red) * dark
+    blood -= np.float32(0.008 + 0.03 * dry) * grain  # raised and dry skin is pale
+    layers = cv2.merge([fold, detail, melanin, blood])
+    palm, back = tones(subject, seed)
+    return Skin(
+        hand, canvas, points, distance, _SHAPE, relief(hand, shape_distance, _SHAPE), layers,
+        palm, back, gloss=float(1.5 - 1.2 * dry),
+    )  # fmt: skip
 
 
-def _blood(hand: Hand, raster: Raster, rng: np.random.Generator) -> np.ndarray:
-    """Redness [H, W]: mottling at three scales, pale hollow, red mounds and finger tips."""
-    mottling = np.zeros((_NOISE_ROWS // 4, _NOISE_COLUMNS // 4), np.float32)
-    # Scales in coarse texels: 0.016 hand units each, so blotches of 2, 5 and 16 mm.
-    for sigma, amount in ((1.2, 0.06), (3.2, 0.06), (11.0, 0.08)):
-        noise = cv2.GaussianBlur(
-            rng.standard_normal(mottling.shape, dtype=np.float32), (0, 0), sigma
-        )
-        mottling += np.float32(amount / noise.std()) * noise
-    coarse = Raster(mottling.shape[0] / 2.87)
-    x, y = coarse.coordinates()
-    flush = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
-    spots = [((0.30, 0.74), 0.2, 0.16), ((-0.28, 0.78), 0.2, 0.16), ((0.0, 0.5), 0.22, -0.12)]
-    spots += [(tuple(hand.joints[d, 3]), 0.10, 0.22) for d in range(5)]
-    spots += [(tuple(hand.bases[d] + [0, 0.12]), 0.1, 0.08) for d in range(1, 5)]
-    for (cx, cy), radius, amount in spots:
-        flush += float(amount * rng.uniform(0.4, 1.4)) * np.exp(
-            -((x - float(cx)) ** 2 + (y - float(cy)) ** 2) / (2 * radius**2)
-        )
-    return raster.enlarge(mottling) + raster.enlarge(flush)
+def _canvas(density: float, box: tuple[float, float, float, float] | None) -> Canvas:
+    """The box, moved outwards to whole texels, so that a part has the texels of the whole."""
+    if box is None:
+        return Canvas(density)
+    left, top, right, bottom = box
+    if not (BOX[0] <= left < right <= BOX[2] and BOX[1] <= top < bottom <= BOX[3]):
+        raise ValueError(f"box must be left < right, top < bottom inside {BOX}, got {box}")
+    low = np.floor((np.array([left, top]) - BOX[:2]) * density + 1e-6)
+    high = np.ceil((np.array([right, bottom]) - BOX[:2]) * density - 1e-6)
+    (left, top), (right, bottom) = low / density + BOX[:2], high / density + BOX[:2]
+    return Canvas(density, (float(left), float(top), float(right), float(bottom)))
 
 
-def _ridges(raster: Raster, rng: np.random.Generator) -> np.ndarray:
-    """Friction ridges [H, W], unit variance: noise that runs in streaks, period about 0.8 mm.
+def _wrinkledness(subject: int, own: np.random.Generator, seed: int) -> float:
+    """How wrinkled a hand is, -2 to 2: age and skin of the person, a little of its own."""
+    person = stream(seed, Stream.SUBJECT, subject, 2)
+    return float(0.9 * truncated_normal(person) + 0.45 * truncated_normal(own))
 
-    At ordinary picture sizes a camera does not resolve ridges; what it sees of them is this grain.
+
+def _grain(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """Friction ridges as a camera sees them, about unit variance, [H, W].
+
+    Ridges run 0.5 mm apart: at ordinary picture sizes they are below the resolution, and what is
+    left of them is noise that runs in streaks. Where a canvas resolves them, they are drawn.
     """
-    noise = rng.standard_normal((_NOISE_ROWS, _NOISE_COLUMNS), dtype=np.float32)
-    mixture = np.zeros_like(noise)
-    for angle in (20.0, 80.0, 140.0):  # each direction rules where its weight is high
-        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-        at = np.arange(-4, 5)
-        x, y = np.meshgrid(at, at)
-        along, across = cos * x + sin * y, -sin * x + cos * y
-        kernel = np.exp(-(along**2) / 12 - across**2 / 3) * np.cos(2 * np.pi * across / 3.2)
-        weight = cv2.resize(rng.random((6, 4), dtype=np.float32), noise.shape[::-1])
-        mixture += weight**2 * cv2.filter2D(noise, -1, (kernel - kernel.mean()).astype(np.float32))
-    return raster.enlarge(mixture / mixture.std())
+    # Uniform noise will do, at a fifth of the time: the kernels below make it normal.
+    noise = rng.random(_GRAIN.shape, dtype=np.float32) - np.float32(0.5)
+    weights = rng.random((5, 6, 3), dtype=np.float32) ** 4
+    weights /= weights.max(axis=2, keepdims=True)
+    waves = rng.normal(0, 1, (2, 4)), rng.uniform(0, 6.28, 4)
+    left, top = (np.floor(_GRAIN.texel(np.array(canvas.box[:2]))).astype(int) - 8).clip(0)
+    right, bottom = np.ceil(_GRAIN.texel(np.array(canvas.box[2:]))).astype(int) + 8
+    part = (slice(top, bottom), slice(left, right))
+    weight = cv2.resize(weights, _GRAIN.shape[::-1])[part]
+    streaks = np.zeros_like(weight[..., 0])
+    for k, angle in enumerate((20.0, 80.0, 140.0)):  # each rules where its weight is high
+        streaks = streaks + weight[..., k] * cv2.filter2D(noise[part], -1, _streak_kernel(angle))
+    offset = np.array([left, top]) / _GRAIN.density + BOX[:2]
+    here = Canvas(_GRAIN.density, (*offset, offset[0] + 9, offset[1] + 9))
+    grain = canvas.sample(streaks, here, cubic=True)  # linear would leave a moiré
+    # Averaging over a texel takes from a wave what it takes from its contrast.
+    seen = float(np.exp(-2 * (np.pi * 0.4 / (canvas.density * _RIDGE_PERIOD)) ** 2))
+    if canvas.density * _RIDGE_PERIOD > 2.4:
+        grain += np.float32(0.9 * seen) * _ridges(canvas, *waves)
+    return grain
+
+
+def _streak_kernel(degrees: float) -> np.ndarray:
+    """Band-pass kernel [9, 9] that turns white noise into streaks of about unit variance."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    x, y = np.meshgrid(np.arange(-4, 5), np.arange(-4, 5))
+    along, across = cos * x + sin * y, -sin * x + cos * y
+    kernel = np.exp(-(along**2) / 12 - across**2 / 2.2) * np.cos(2 * np.pi * across / 3.1)
+    kernel -= kernel.mean()
+    return (5.9 * kernel / np.linalg.norm(kernel)).astype(np.float32)
+
+
+def _ridges(canvas: Canvas, vectors: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Ridges as level lines of a smooth slope across the palm, [H, W], -1 to 1."""
+    x, y = COARSE.coordinates()
+    # From the thenar they run round the thumb's base, further up across the palm.
+    slope = np.hypot(x - 0.55, 0.8 * (y - 0.75)) + 0.25 * (y - 0.3)
+    for (kx, ky), phase in zip(vectors.T, phases, strict=True):
+        slope = slope + 0.012 * np.sin(5 * float(kx) * x + 5 * float(ky) * y + float(phase))
+    fine = canvas.sample(slope.astype(np.float32), COARSE, cubic=True)
+    return np.cos(fine * np.float32(2 * np.pi / _RIDGE_PERIOD))

@@ -19,6 +19,11 @@ class Stream(IntEnum):
     LIGHT = 6
     BACKGROUND = 7
     CAMERA = 8
+    VIEWPOINT = 9
+    WORN = 10
+    SKIN = 13  # what comes and goes: blush and blotches
+    NOISE = 11  # of the sensor, and of shadows
+    FRAME = 12  # of a ROI: resolution, and how far a localiser missed it
 
 
 def stream(seed: int, tag: Stream, *keys: int | str) -> np.random.Generator:
