@@ -8,7 +8,14 @@ import sys
 
 import torch
 
-NAMES = ("hash_loss", "student_vs_teacher", "roi_cache", "feature_cache", "packed_hamming")
+NAMES = (
+    "hash_loss",
+    "student_vs_teacher",
+    "roi_cache",
+    "feature_cache",
+    "packed_hamming",
+    "recognition",
+)
 
 
 def main(names: list[str]) -> None:

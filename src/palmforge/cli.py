@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 # Importing them makes their short names known to the YAML files.
 import palmforge.callbacks
 import palmforge.data.datamodule
+import palmforge.data.hands.datamodule
 import palmforge.modules  # noqa: F401
 from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
@@ -27,6 +28,8 @@ from palmforge.checkpoints import resolve_checkpoint
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
+# Commands whose required settings are --name value, as the others.
+_ALL_BY_NAME = ("data synthesize", "locate", "recognizer")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 
@@ -36,11 +39,19 @@ warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 def own_commands() -> dict[str, Any]:
     """Our subcommands that need no Trainer: name → what `jsonargparse.auto_cli` takes."""
-    from palmforge.commands import data, study
+    from palmforge.commands import data, locate, recognizer, study
+    from palmforge.localization.weights import export_localizer
 
     return {
         "study": study.study,
         "data": {"summary": data.summary, "synthesize": data.synthesize},
+        "locate": {
+            "predict": locate.predict,
+            "fit": locate.fit,
+            "evaluate": locate.evaluate,
+            "export": export_localizer,
+        },
+        "recognizer": {"export": recognizer.export, "verify": recognizer.verify},
     }
 
 
@@ -194,4 +205,10 @@ def main(args: list[str] | None = None) -> None:
 def _run_own(command: Any, argv: list[str]) -> None:
     # jsonargparse wants `--dry_run true`; a switch is what everybody types.
     args = ["--dry_run=true" if word in ("--dry-run", "--dry_run") else word for word in argv[1:]]
-    auto_cli(command, args=args, parser_class=ArgumentParser, prog=f"train.py {argv[0]}")
+    auto_cli(
+        command,
+        args=args,
+        parser_class=ArgumentParser,
+        prog=f"train.py {argv[0]}",
+        as_positional=not {argv[0], " ".join(argv[:2])} & set(_ALL_BY_NAME),
+    )

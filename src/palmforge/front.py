@@ -22,7 +22,10 @@ Many runs
 
 Data
   data       look at a data set:        data summary /data/XJTU-UP
-             render the embedded one:   data synthesize data/palms
+             render synthetic palms:    data synthesize --preset wild --out data/wild
+  locate     cut palms out of photos:   locate predict --images photos --out palms
+             measure, train locators:   locate evaluate | locate fit | locate export
+  recognizer embed and verify ROIs:     recognizer verify | recognizer export
 
 Presets compose, the later one wins:
   train.py fit --config configs/experiment/dhn_teacher.yaml \\

@@ -93,5 +93,5 @@ def test_fingerprints_tell_settings_apart_and_processes_not() -> None:
 
 
 def test_unknown_presets_are_refused() -> None:
-    with pytest.raises(ValueError, match="none, mild or strong, got 'wild'"):
-        RoiAugmentation("wild", True, 64)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="none, mild, strong, wild or wild_light, got 'hard'"):
+        RoiAugmentation("hard", True, 64)  # type: ignore[arg-type]

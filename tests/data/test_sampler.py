@@ -176,3 +176,17 @@ def test_an_epoch_chosen_after_iter_and_before_the_first_batch_counts() -> None:
     loader.sampler.set_epoch(2)
     got = [torch.stack([b["row"], b["seed"]]).tolist() for b in iterator]
     assert got == _epoch(_loader(0), 2)
+
+
+def test_the_ramp_is_a_function_of_the_step_over_epochs_and_changes_no_draw():
+    labels = [0, 0, 1, 1, 2, 2, 3, 3]
+    plain = IdentityBatchSampler(labels, 2, 2)
+    ramp = IdentityBatchSampler(labels, 2, 2, ramp_steps=4)  # two steps an epoch
+    strengths = []
+    for epoch in range(3):
+        for sampler in (plain, ramp):
+            sampler.set_epoch(epoch)
+        items = list(ramp)
+        assert [item[:2] for item in items] == list(plain)
+        strengths += [item[2] for item in items[::4]]
+    assert strengths == [0, 0.25, 0.5, 0.75, 1, 1]

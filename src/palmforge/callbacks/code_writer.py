@@ -22,8 +22,9 @@ class CodeWriter(BasePredictionWriter):
     """Writes the binary codes of `predict` with their identities and paths.
 
     Each process writes its part, then rank 0 joins them, in the order of the data and each image
-    once. Columns: `path`, `subject`, `hand`, `identity`, `domain`, `code` (packed, bit 1 = +1),
-    `predicted` (the classifier's identity).
+    once. Columns: `path`, `subject`, `hand`, `identity`, `domain`, and what the module predicts:
+    `code` (packed, bit 1 = +1) and `predicted` (the classifier's identity) of a hashing network,
+    `embedding` (floats of unit length) of a recogniser.
 
     Args:
         path: The Parquet file; null: `predictions/codes.parquet` in the run's folder.
@@ -51,14 +52,14 @@ class CodeWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, *_: Any
     ) -> None:
-        """Keeps 16 bytes and two numbers an image."""
-        self._rows.append(
-            {
-                "index": prediction["index"].cpu().numpy(),
-                "code": pack_codes(prediction["codes"].cpu()),
-                "predicted": prediction["predicted"].cpu().numpy(),
-            }
-        )
+        """Keeps 16 bytes and two numbers an image, or its embedding."""
+        row = {"index": prediction["index"].cpu().numpy()}
+        if "codes" in prediction:
+            row["code"] = pack_codes(prediction["codes"].cpu())
+            row["predicted"] = prediction["predicted"].cpu().numpy()
+        if "embeddings" in prediction:
+            row["embedding"] = prediction["embeddings"].float().cpu().numpy()
+        self._rows.append(row)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Parts, barrier, and the whole."""
@@ -75,16 +76,26 @@ class CodeWriter(BasePredictionWriter):
     def _join(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         parts = [np.load(self._part(rank)) for rank in range(trainer.world_size)]
         index, first = np.unique(np.concatenate([p["index"] for p in parts]), return_index=True)
-        codes = np.concatenate([p["code"] for p in parts])[first]
-        predicted = np.concatenate([p["predicted"] for p in parts])[first]
+        found = {
+            name: np.concatenate([p[name] for p in parts])[first]
+            for name in parts[0].files
+            if name != "index"
+        }
         records = [trainer.datamodule.predict_dataset.records[row] for row in index]  # type: ignore[attr-defined]
         names = getattr(pl_module, "class_names", [])
         columns: dict[str, Any] = {
             name: [getattr(record, name) for record in records]
             for name in ("path", "subject", "hand", "identity", "domain")
         }
-        columns["code"] = pa.array([code.tobytes() for code in codes], pa.binary(codes.shape[1]))
-        columns["predicted"] = [names[p] if 0 <= p < len(names) else None for p in predicted]
+        if (codes := found.get("code")) is not None:
+            packed = [code.tobytes() for code in codes]
+            columns["code"] = pa.array(packed, pa.binary(codes.shape[1]))
+            columns["predicted"] = [
+                names[p] if 0 <= p < len(names) else None for p in found["predicted"]
+            ]
+        if (embeddings := found.get("embedding")) is not None:
+            flat = pa.array(embeddings.ravel())
+            columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
         with write_aside(self._target) as aside:
             pq.write_table(pa.table(columns), aside)
         for rank in range(trainer.world_size):

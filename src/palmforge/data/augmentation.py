@@ -1,4 +1,4 @@
-"""Training augmentation: albumentations presets. Geometry has a switch of its own."""
+"""Training augmentation by preset. Geometry has a switch of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import albumentations as A
 import cv2
 import numpy as np
 
-Preset = Literal["none", "mild", "strong"]
+from palmforge.data import wild_augmentation
+
+Preset = Literal["none", "mild", "strong", "wild", "wild_light"]
 
 _VERSION = 2  # of how a seed becomes a picture
 
@@ -25,34 +27,47 @@ _PHOTOMETRY: dict[str, dict[str, Any]] = {
     "strong": {"light": 0.3, "gamma": 35, "hue": 8, "blur": 5, "noise": 0.05, "jpeg": 40, "p": 0.4},
 }
 
+_WILD = {"wild": 1.0, "wild_light": 0.5}  # strength
+
 
 class RoiAugmentation:
     """`[S', S', 3]` uint8 ROI and a seed → `[S, S, 3]` uint8; the same for the same seed.
 
     Args:
-        preset: How far captures of one palm differ; `"none"` only resizes.
+        preset: How far captures of one palm differ. `"none"` only resizes; `"mild"` and `"strong"`
+            are albumentations; `"wild"` is all that photographs in the wild show
+            (`palmforge.data.wild_augmentation`), `"wild_light"` half as much of it, for ROIs that
+            show it already.
         geometric: Rotation, scale, shift and perspective.
         image_size: S.
     """
 
     def __init__(self, preset: Preset, geometric: bool, image_size: int) -> None:
-        if preset not in ("none", *_GEOMETRY):
-            raise ValueError(f"augmentation must be none, mild or strong, got {preset!r}")
+        if preset not in ("none", *_WILD, *_GEOMETRY):
+            raise ValueError(
+                f"augmentation must be none, mild, strong, wild or wild_light, got {preset!r}"
+            )
+        self._wild = (image_size, geometric, _WILD[preset]) if preset in _WILD else None
         transforms: list[A.BasicTransform] = []
-        if preset != "none" and geometric:
+        if preset in _GEOMETRY and geometric:
             transforms += _geometric(**_GEOMETRY[preset])
         transforms.append(A.Resize(image_size, image_size, interpolation=cv2.INTER_AREA))
-        if preset != "none":
+        if preset in _PHOTOMETRY:
             transforms += _photometric(**_PHOTOMETRY[preset])
         self._compose = A.Compose(transforms)
         self.is_random = preset != "none"
-        content = [_VERSION, self._compose.to_dict(), image_size]
+        content: list[Any] = [_VERSION, self._compose.to_dict(), image_size]
+        if self._wild is not None:
+            content += [wild_augmentation.VERSION, self._wild]
         self.fingerprint = hashlib.sha256(
             json.dumps(content, sort_keys=True, default=str).encode()
         ).hexdigest()[:16]
 
-    def __call__(self, roi: np.ndarray, seed: int) -> np.ndarray:
-        """See the class."""
+    def __call__(self, roi: np.ndarray, seed: int, strength: float = 1.0) -> np.ndarray:
+        """See the class. `strength` in [0, 1] is how much of the preset's own `wild` shows."""
+        if self._wild is not None:
+            size, geometric, full = self._wild
+            return wild_augmentation.recapture(roi, seed, size, geometric, full * strength)
         if self.is_random:
             # albumentations draws from generators of its own; global seeds do not reach them.
             # Compose.set_random_seed would give all of them one seed: then the same first number

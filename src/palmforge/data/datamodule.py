@@ -22,7 +22,8 @@ from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiCache, RoiSettings
 from palmforge.data.sampler import IdentityBatchSampler, ResumableLoader
 from palmforge.data.synthetic import SyntheticPalms
-from palmforge.errors import DataError
+from palmforge.errors import ConfigError, DataError
+from palmforge.localization.point_cache import PointCache
 
 SYNTHETIC = "synthetic"
 
@@ -48,8 +49,14 @@ class PalmDataModule(L.LightningDataModule):
         test_domains: Domains to probe from (`cross_domain`).
         image_size: Side of the network's input, in pixels.
         roi: How ROIs are cut.
+        localizer: Finds the palm in photographs without key points: `default` (the CNN that comes
+            with the package), a PATH of its weights, or `dlib:PATH`; null: such pictures must be
+            ROI crops. Which ones are looked at: `roi.source`. What was found is cached.
         cache_dir: Where cut ROIs are kept: 3 · size² bytes an image (77 KB at 160 pixels).
-        augmentation: `none`, `mild` or `strong`: how far captures of one palm differ.
+        augmentation: `none`, `mild`, `strong`, `wild` or `wild_light`: how far captures of one palm
+            differ.
+        augmentation_ramp_steps: `wild` grows from nothing to all of it over these steps: at full
+            strength from the start it keeps a network from beginning to learn.
         geometric_augmentation: Rotation, scale, shift, perspective, as a switch of its own.
         augmented_views: Limits each image to so many augmented views, so that the output of frozen
             networks can be cached (`feature_cache_dir` of the model); null: a new one each time.
@@ -77,8 +84,10 @@ class PalmDataModule(L.LightningDataModule):
         test_domains: list[str] | None = None,
         image_size: int = 128,
         roi: RoiSettings = RoiSettings(),  # noqa: B008  (frozen)
+        localizer: str | None = None,
         cache_dir: str = "data/cache",
         augmentation: Preset = "strong",
+        augmentation_ramp_steps: int = 0,
         geometric_augmentation: bool = True,
         augmented_views: int | None = None,
         identities_per_batch: int = 10,
@@ -103,6 +112,17 @@ class PalmDataModule(L.LightningDataModule):
         self.test_domains = test_domains
         self.image_size = image_size
         self.geometric_augmentation = geometric_augmentation
+        if augmentation_ramp_steps and not augmentation.startswith("wild"):
+            raise ConfigError(
+                "data.augmentation_ramp_steps: only wild and wild_light have a strength, "
+                f"augmentation is {augmentation}"
+            )
+        if augmentation_ramp_steps and augmented_views is not None:
+            raise ConfigError(
+                "data.augmentation_ramp_steps and data.augmented_views: a view that is kept cannot "
+                "grow harder. Set one of them"
+            )
+        self.augmentation_ramp_steps = augmentation_ramp_steps
         self.augmented_views = augmented_views
         self.identities_per_batch = identities_per_batch
         self.images_per_identity = images_per_identity
@@ -112,7 +132,13 @@ class PalmDataModule(L.LightningDataModule):
         self.seed = seed
         self.synthetic = synthetic
         self.synthetic_dir = synthetic_dir
-        self.cache = RoiCache(cache_dir, roi)
+        if localizer is not None and roi.source == "whole":
+            raise ConfigError(
+                "data.localizer: nothing is located with data.roi.source=whole: set one of them"
+            )
+        points = None if localizer is None else PointCache(cache_dir, localizer)
+        self.localizer = localizer
+        self.cache = RoiCache(cache_dir, roi, points)
         self.augmentation = RoiAugmentation(augmentation, geometric_augmentation, image_size)
         self.problems: dict[str, str] = {}
 
@@ -216,6 +242,7 @@ class PalmDataModule(L.LightningDataModule):
             self.seed,
             self.trainer.global_rank if self.trainer is not None else 0,
             self._world_size,
+            self.augmentation_ramp_steps,
         )
 
     def _dataset(

@@ -14,6 +14,7 @@ from palmforge.data.augmentation import RoiAugmentation
 from palmforge.data.protocols import Role
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiCache
+from palmforge.data.sampler import Item
 
 
 class PalmDataset(Dataset[dict[str, Any]]):
@@ -56,21 +57,21 @@ class PalmDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, item: int | Item) -> dict[str, Any]:
         """Loads a row.
 
         Args:
-            item: The row, or (row, seed of its augmentation).
+            item: The row, or (row, seed of its augmentation), or these and its strength.
 
         Returns:
             `image` `[3, S, S]` uint8 RGB; `label`, `domain`, `index` (the row), `role`, `seed`
             (of the augmentation, for whatever noise a method adds) as int; and, where the row has
             a limited number of views, `key`: a name for this very picture.
         """
-        row, seed = item if isinstance(item, tuple) else (item, 0)
+        row, seed, *strength = item if isinstance(item, tuple) else (item, 0)
         if self.views is not None:
             seed = _mix(self.seed, row, seed % self.views)
-        image = self.augmentation(self.cache.load(self._keys[row]), seed)
+        image = self.augmentation(self.cache.load(self._keys[row]), seed, *strength)
         sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "label": self.labels[row],

@@ -2,7 +2,8 @@
 
 Two forms, both ours, since the data set publishes none:
 
-* one `keypoints.csv` in the folder of a domain (`ROOT/iPhone/Flash/keypoints.csv`), with the header
+* one `keypoints.csv` in the folder of a domain (`ROOT/iPhone/Flash/keypoints.csv`; of the layout
+  `folder`: in `ROOT`), with the header
   `file,x0,y0,x1,y1,…,x13,y13` and paths relative to that folder;
 * or, beside `IMG_1.JPG`, an `IMG_1.json` with `{"keypoints": [[x, y], … 14 pairs]}`.
 

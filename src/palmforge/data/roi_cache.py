@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image, scale_points
@@ -28,6 +29,11 @@ from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi import extract_roi, quad_side, xjtu_roi_quad
 from palmforge.errors import BadImage, DataError
+
+if TYPE_CHECKING:
+    from palmforge.localization.point_cache import PointCache
+
+CROP_SIDE = 320  # pixels: square pictures up to here are taken for ROI crops (XJTU-UP's have 280)
 
 _VERSION = 2  # of what extract() does: raise it, and old entries are never read again
 
@@ -41,7 +47,9 @@ class RoiSettings:
             augmentation resamples it.
         source: `"keypoints"`: cut by the 14 points, without which a picture is refused. `"whole"`:
             pictures are ROI crops already. `"auto"`: by the points where they are known, else the
-            whole picture if it is square, else refused.
+            whole picture if it is square, else refused. With a localizer the points are looked for
+            where they are not known: under `"keypoints"` in every picture, under `"auto"` in all
+            but square ones of at most 320 pixels, which are ROI crops.
         mirror_left_crops: Mirror whole-picture ROIs of left hands. ROIs cut by key points are in
             one frame already (fingers up, thumb on the right).
     """
@@ -55,17 +63,40 @@ class RoiSettings:
             raise DataError(f"data.roi.size: {self.size} is not between 16 and 4096 pixels")
 
 
-def extract(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
+def extract(
+    record: PalmRecord, settings: RoiSettings, points: PointCache | None = None
+) -> np.ndarray:
     """Reads a record's picture and makes its ROI, `[size, size, 3]` uint8 RGB.
+
+    Args:
+        record: The picture.
+        settings: Of the ROI.
+        points: Key points that a localizer has found, for records without.
 
     Raises:
         BadImage: If the picture or its key points cannot be used.
     """
+    if points is not None and _to_locate(record, settings):
+        record = points.located(record)
     if settings.source != "whole" and record.keypoints is not None:
         return _cut(record, settings)
     if settings.source == "keypoints":
         raise BadImage(record.path, "no key points (data.roi.source is 'keypoints')")
     return _whole(record, settings)
+
+
+def _to_locate(record: PalmRecord, settings: RoiSettings) -> bool:
+    """Whether a localizer must find this record's points; reads the picture's header."""
+    if record.keypoints is not None or settings.source == "whole":
+        return False
+    if settings.source == "keypoints":
+        return True
+    try:
+        with Image.open(record.path) as picture:
+            width, height = picture.size
+    except Exception:  # whoever reads it says what is wrong with it
+        return False
+    return max(width, height) > 1.05 * min(width, height) or max(width, height) > CROP_SIDE
 
 
 def _cut(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
@@ -105,11 +136,15 @@ class RoiCache:
     Args:
         directory: Made if needed.
         settings: What the ROIs look like.
+        points: Finds the key points of records that have none; None: nothing does.
     """
 
-    def __init__(self, directory: str, settings: RoiSettings) -> None:
+    def __init__(
+        self, directory: str, settings: RoiSettings, points: PointCache | None = None
+    ) -> None:
         self.directory = Path(directory).expanduser()
         self.settings = settings
+        self.points = points
 
     def key(self, record: PalmRecord) -> str:
         """The entry's name: 32 hexadecimal digits. A missing file has a name too."""
@@ -120,6 +155,8 @@ class RoiCache:
             source = [os.path.abspath(record.path), -1, -1]
         hand = record.hand if self.settings.mirror_left_crops else ""
         content = [_VERSION, source, record.keypoints, hand, asdict(self.settings)]
+        if self.points is not None and record.keypoints is None:
+            content += [self.points.identity, record.hand]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     def load(self, key: str) -> np.ndarray:
@@ -154,6 +191,9 @@ class RoiCache:
         # Our threads are the parallel part. And a process forked later (a DataLoader worker) would
         # wait for ever for OpenCV's own threads, which it does not inherit.
         cv2.setNumThreads(1)
+        if self.points is not None:
+            wanted = [record for record, _ in missing if _to_locate(record, self.settings)]
+            self.points.fill(wanted, num_threads)
         with ThreadPoolExecutor(max(1, num_threads)) as pool:
             done = pool.map(lambda item: self._make(*item), missing)
             for _ in progress_bar(done, "cutting ROIs", len(missing)):
@@ -182,7 +222,7 @@ class RoiCache:
         if self._state(key) is not None:  # another node was faster
             return
         try:
-            roi = extract(record, self.settings)
+            roi = extract(record, self.settings, self.points)
         except BadImage as bad:
             with write_aside(self._path(key, ".bad")) as aside:
                 aside.write_text(bad.reason, encoding="utf-8")

@@ -10,9 +10,13 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from palmforge.errors import ConfigError
 
+Item = tuple[int, int] | tuple[int, int, float]
 
-class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
+
+class IdentityBatchSampler(DistributedSampler[Item]):
     """Yields (row, augmentation seed), P identities × K images after another.
+
+    With `ramp_steps` also how far the augmentation goes, which is a function of the step.
 
     A *flat* sampler that is a `DistributedSampler`: Lightning leaves it alone and calls its
     `set_epoch`, which never reaches an object given as `batch_sampler=`. With a batch size of
@@ -28,6 +32,7 @@ class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
         seed: With the epoch, decides everything.
         rank: This process.
         world_size: W; must divide P.
+        ramp_steps: Steps over which the augmentation grows evenly from nothing to all of it.
 
     Raises:
         ConfigError: If P does not fit.
@@ -41,6 +46,7 @@ class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        ramp_steps: int = 0,
     ) -> None:
         super().__init__(labels, num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
         table = np.asarray(labels)
@@ -62,6 +68,7 @@ class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
             )
         self.identities = identities_per_batch
         self.images = images_per_identity
+        self.ramp_steps = ramp_steps
         self.steps = len(self.pools) // identities_per_batch
         self.start = 0
 
@@ -73,7 +80,7 @@ class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.steps * self.identities * self.images // self.num_replicas
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Item]:
         rng = np.random.default_rng([self.seed, self.epoch])
         plan = rng.permutation(len(self.pools))[: self.steps * self.identities]
         for step, group in enumerate(plan.reshape(self.steps, self.identities)):
@@ -81,9 +88,12 @@ class IdentityBatchSampler(DistributedSampler[tuple[int, int]]):
             seeds = rng.integers(2**31, size=rows.shape)
             if step >= self.start:
                 mine = slice(self.rank, None, self.num_replicas)
-                yield from zip(
-                    rows[mine].ravel().tolist(), seeds[mine].ravel().tolist(), strict=True
-                )
+                items = zip(rows[mine].ravel().tolist(), seeds[mine].ravel().tolist(), strict=True)
+                if not self.ramp_steps:
+                    yield from items
+                    continue
+                strength = min(1.0, (self.epoch * self.steps + step) / self.ramp_steps)
+                yield from ((row, own, strength) for row, own in items)
 
     def _draw(self, rng: np.random.Generator, pool: np.ndarray) -> np.ndarray:
         return rng.choice(pool, self.images, replace=len(pool) < self.images)

@@ -2,5 +2,13 @@
 
 from palmforge.modules.hashing_student import HashingStudent
 from palmforge.modules.hashing_teacher import HashingTeacher
+from palmforge.modules.landmarks import PalmDetectorModule, PalmLandmarksModule
+from palmforge.modules.recognizer import MarginRecognizer
 
-__all__ = ["HashingStudent", "HashingTeacher"]
+__all__ = [
+    "HashingStudent",
+    "HashingTeacher",
+    "MarginRecognizer",
+    "PalmDetectorModule",
+    "PalmLandmarksModule",
+]

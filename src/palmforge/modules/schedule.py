@@ -14,7 +14,7 @@ Schedule = Literal["constant", "cosine"]
 
 
 def scheduled_adamw(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     lr: float,
     weight_decay: float,
     schedule: Schedule,
@@ -24,7 +24,7 @@ def scheduled_adamw(
     """What `configure_optimizers` returns.
 
     Args:
-        parameters: Those that are trained.
+        parameters: Those that are trained; or groups of them, as torch's optimizers take them.
         lr: Peak learning rate.
         weight_decay: Decoupled.
         schedule: `constant`, or `cosine` down to 0 at `total_steps`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +76,12 @@ class Pose:
 
     def _bones(self, hand: Hand) -> np.ndarray:
         """[17, 3, 4] transforms of the bones."""
-        bones = np.tile(np.eye(3, 4), (NUM_BONES, 1, 1))
+        bones = np.zeros((NUM_BONES, 3, 4))
+        bones[:, range(3), range(3)] = 1.0
         outwards = np.array([0.0, 0.0, 1.0])
         for digit in range(5):
-            forward = np.append(hand.directions[digit], 0.0)
-            sideways = np.cross(forward, outwards)  # turning about it lifts the digit
+            right, down = hand.directions[digit]
+            sideways = np.array([down, -right, 0.0])  # turning about it lifts the digit
             turn = rotation(outwards, self.spread[digit])
             if digit == 0:
                 turn = rotation(hand_axis(hand), self.opposition) @ turn
@@ -106,9 +108,16 @@ def hand_axis(hand: Hand) -> np.ndarray:
 def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
     """Rotation matrix [3, 3] about a unit axis (Rodrigues)."""
     x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = np.deg2rad(degrees)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    angle = math.radians(degrees)
+    s, c = math.sin(angle), math.cos(angle)
+    d = 1 - c
+    return np.array(
+        [
+            [c + x * x * d, x * y * d - z * s, x * z * d + y * s],
+            [y * x * d + z * s, c + y * y * d, y * z * d - x * s],
+            [z * x * d - y * s, z * y * d + x * s, c + z * z * d],
+        ]
+    )
 
 
 def about(centre: np.ndarray, turn: np.ndarray) -> np.ndarray:

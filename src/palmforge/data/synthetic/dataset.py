@@ -118,16 +118,16 @@ class SyntheticPalms:
         if not domains:
             return
         block = max(1, round(self.shard_size / self.images_per_identity))
-        jobs = [
-            (domain, first, min(first + block, self.num_identities))
-            for domain in domains
+        blocks = [
+            (first, min(first + block, self.num_identities))
             for first in range(0, self.num_identities, block)
         ]
         listed = _listed(top)
-        write_one = partial(_write_block, self, root, frozenset(listed["file"].to_pylist()))
-        for _ in progress_bar(_map(write_one, jobs, num_workers), "rendering palms", len(jobs)):
+        files = frozenset(listed["file"].to_pylist())
+        write_one = partial(_write_block, self, root, files, domains)
+        for _ in progress_bar(_map(write_one, blocks, num_workers), "rendering palms", len(blocks)):
             pass
-        self._finish(top, listed, jobs)
+        self._finish(top, listed, [(domain, *block) for domain in domains for block in blocks])
 
     def _claim(self, top: Path) -> None:
         """Record the settings in `top`, or check them against those recorded there.
@@ -201,10 +201,22 @@ def _part(top: Path, domain: str, first: int, last: int) -> Path:
 
 
 def _write_block(
-    palms: SyntheticPalms, root: str, listed: frozenset[str], job: tuple[str, int, int]
+    palms: SyntheticPalms,
+    root: str,
+    listed: frozenset[str],
+    domains: list[str],
+    block: tuple[int, int],
+) -> None:
+    """Write some identities in all domains, one after another: one painting serves them all."""
+    for domain in domains:
+        _write_part(palms, root, listed, domain, block)
+
+
+def _write_part(
+    palms: SyntheticPalms, root: str, listed: frozenset[str], domain: str, block: tuple[int, int]
 ) -> None:
     """Write the pictures of some identities in a domain, then their part of the manifest."""
-    domain, first, last = job
+    first, last = block
     top, folder = Path(root), get_preset(domain).folder
     samples = [
         (identity, capture, _join(folder, palms.file(identity, capture)))

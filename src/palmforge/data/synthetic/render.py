@@ -257,15 +257,29 @@ def _photograph(
     albedo *= irradiance
     albedo += shine
 
+    if seen.hit.all():  # nothing of it would be seen
+        image = _expose(albedo, drawn, pixels_per_unit, noise, frame)
+        return _Taken(image, seen, ~worn, Background("hidden", (0.0, 0.0, 0.0), 0.0))
     rng = stream(seed, Stream.BACKGROUND, *owner)
     behind, background = paint_background(rng, size, size, owner[-1])
     behind *= drawn.light.background_light.astype(np.float32)
     behind *= _cast_shadow(seen.hit, drawn.light.directions[0])[..., None]
     scene = _soften(np.where(seen.hit[..., None], albedo, behind), seen.hit)
+    image = _expose(scene, drawn, pixels_per_unit, noise, frame)
+    return _Taken(image, seen, seen.hit & ~worn, background)
+
+
+def _expose(
+    scene: np.ndarray,
+    drawn: Capture,
+    pixels_per_unit: float,
+    noise: np.random.Generator,
+    frame: float,
+) -> np.ndarray:
+    """Let the camera take the scene [S, S, 3]."""
     # However small the web made the picture, some pixels of the palm are left.
     shrink = min(drawn.device.shrink, max(1.0, 0.6 * pixels_per_unit / _LEAST_SIDE))
-    image = expose(scene, replace(drawn.device, shrink=shrink), drawn.flash, noise, frame)
-    return _Taken(image, seen, seen.hit & ~worn, background)
+    return expose(scene, replace(drawn.device, shrink=shrink), drawn.flash, noise, frame)
 
 
 def _sample(skin: Skin, texture: np.ndarray, pixels_per_unit: float) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Recognisers whose template is a unit vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from palmforge.metrics.embeddings import pairwise_distances
+from palmforge.networks.embedding import PalmEmbedding
+
+
+class EmbeddingRecognizer(nn.Module):
+    """A trained `PalmEmbedding`, for using: in eval mode, without gradients.
+
+    Args:
+        network: With its weights.
+        batch_size: Pictures that `embed` takes at a time.
+    """
+
+    def __init__(self, network: PalmEmbedding, batch_size: int = 64) -> None:
+        super().__init__()
+        self.network = network
+        self.batch_size = batch_size
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> EmbeddingRecognizer:
+        """Stays in eval mode, whatever holds it: batch norm must not see the batch."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, 3, H, W]` float RGB in [0, 1], any H and W → `[N, D]` unit vectors.
+
+        Weights are frozen, but a gradient reaches `images` if they ask for one: so it can guide a
+        generator.
+        """
+        return self.network(images)
+
+    @torch.no_grad()
+    def embed(self, rois: Tensor) -> Tensor:
+        """Templates of any number of ROIs.
+
+        Args:
+            rois: `[N, 3, H, W]` RGB, uint8 or float in [0, 1].
+
+        Returns:
+            `[N, D]` float32 unit vectors, on the device of the network.
+        """
+        device = self.network.linear.weight.device
+        parts = [
+            self(_as_float(part.to(device))) for part in rois.split(self.batch_size) if len(part)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.network.linear.out_features)
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Cosine distances `[Na, Nb]`, in 0 … 2, of templates `[Na, D]` and `[Nb, D]`."""
+        return pairwise_distances(a, b, "cosine")
+
+
+def _as_float(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images

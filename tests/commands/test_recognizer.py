@@ -1,0 +1,51 @@
+"""Export and verify, as they are typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from pictures import noise, save
+
+from palmforge.modules.recognizer import MarginRecognizer
+from palmforge.recognition import load
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> str:
+    torch.manual_seed(0)
+    arguments = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+    module = MarginRecognizer(["a", "b"], 64, embedding_dim=24, backbone_args=arguments)
+    content = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "last.ckpt")
+    return str(tmp_path / "last.ckpt")
+
+
+def test_what_is_exported_loads(cli, checkpoint, tmp_path, capsys):
+    cli("recognizer", "export", checkpoint, str(tmp_path / "out"))
+    assert "MiB" in capsys.readouterr().out
+    rois = torch.rand(3, 3, 64, 64)
+    cosines = load(checkpoint)(rois) * load(str(tmp_path / "out"))(rois)
+    assert cosines.sum(1).min() > 0.999
+
+
+def test_verify_compares_all_pairs_in_colour_and_in_grey(cli, checkpoint, tmp_path, capsys):
+    for identity in range(4):
+        palm = noise(70, 70, seed=identity, smooth=5)
+        for image in range(3):
+            view = palm // 2 + noise(70, 70, seed=100 + 3 * identity + image, smooth=2) // 2
+            save(tmp_path / "set" / f"palm_{identity}" / f"{image}.png", view)
+    (tmp_path / "set" / "palm_0" / "broken.png").write_bytes(b"no")
+    cli(
+        "recognizer", "verify", f"[{tmp_path / 'set'}]", f"--recognizer={checkpoint}",
+        "--roi_size=64", f"--out={tmp_path / 'figures.json'}",
+    )  # fmt: skip
+    shown = capsys.readouterr()
+    assert "broken.png" in shown.err and "rgb" in shown.out and "grey" in shown.out
+    rows = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["input"] for row in rows] == ["rgb", "grey"]
+    assert all(row["num_genuine"] == 4 * 3 and row["num_impostor"] == 54 for row in rows)
+    # This network reads one grey channel, of other weights: near, and not the same.
+    assert rows[0]["eer"] == pytest.approx(rows[1]["eer"], abs=0.2)
