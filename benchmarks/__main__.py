@@ -15,6 +15,7 @@ NAMES = (
     "feature_cache",
     "packed_hamming",
     "recognition",
+    "renderer",
 )
 
 

@@ -17,6 +17,7 @@ import cv2
 from palmforge.data.roi import extract_roi
 from palmforge.data.synthetic import render_palm, render_roi
 from palmforge.data.synthetic.camera import encode_jpeg, get_preset
+from palmforge.data.synthetic.dataset import start_worker
 
 IDENTITIES, CAPTURES = 5, 20
 
@@ -24,7 +25,7 @@ IDENTITIES, CAPTURES = 5, 20
 def run() -> dict[str, Any]:
     """Returns claim, ratio, target, seconds a picture and pictures a second."""
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    start_worker()  # as `data synthesize --workers` does in each of its processes
     wild = get_preset("wild")
     jobs: dict[str, Callable[[int, int], object]] = {
         "hand, 512 px": lambda i, c: encode_jpeg(render_palm(i, c, "wild", 512, 0)[0], wild),

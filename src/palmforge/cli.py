@@ -29,7 +29,7 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
 # Commands whose required settings are --name value, as the others.
-_ALL_BY_NAME = ("data synthesize", "locate", "recognizer")
+_ALL_BY_NAME = ("data synthesize", "locate")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 

@@ -45,6 +45,7 @@ def test_verify_compares_all_pairs_in_colour_and_in_grey(cli, checkpoint, tmp_pa
     shown = capsys.readouterr()
     assert "broken.png" in shown.err and "rgb" in shown.out and "grey" in shown.out
     rows = json.loads((tmp_path / "figures.json").read_text())
+    assert all(row["left_out"] == 1 for row in rows)
     assert [row["input"] for row in rows] == ["rgb", "grey"]
     assert all(row["num_genuine"] == 4 * 3 and row["num_impostor"] == 54 for row in rows)
     # This network reads one grey channel, of other weights: near, and not the same.

@@ -13,11 +13,15 @@ from rich.table import Table
 from torch import Tensor
 
 from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.images import read_image
 from palmforge.data.layouts import scan
 from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
+from palmforge.data.roi import extract_roi
 from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.errors import BadImage, DataError
+from palmforge.localization.location import Localizer
+from palmforge.localization.methods import load_localizer
 from palmforge.metrics.verification_metric import VerificationMetrics
 from palmforge.recognition import load, save
 from palmforge.recognition.embedding import EmbeddingRecognizer
@@ -47,9 +51,10 @@ def verify(
     recognizer: str = "synthetic-only",
     layout: str = "auto",
     roi_size: int = 160,
+    localizer: str | None = None,
     out: str | None = None,
 ) -> None:
-    """Open-set verification of all pairs of each set, in colour and in grey.
+    """Open-set verification of all pairs of each domain of each set, in colour and in grey.
 
     Args:
         roots: Sets of ROIs (or of photographs with key points), identities unknown to the
@@ -57,53 +62,75 @@ def verify(
         recognizer: What `palmforge.recognition.load` takes.
         layout: How files lie under the roots.
         roi_size: Side at which ROIs are handed over, in pixels.
+        localizer: Cut ROIs where this finds them (a method of `locate predict`), whatever key
+            points there are; palms that are not found are counted.
         out: A JSON file for the figures.
     """
     model = load(recognizer)
+    finder = load_localizer(localizer) if localizer is not None else None
     rows = []
     for root in roots:
-        for colour, figures in _verify_root(model, root, layout, roi_size).items():
-            rows.append({"root": root, "input": colour, **figures})
+        found = scan(root, layout)
+        for domain in found.domains:
+            records = [record for record in found.records if record.domain == domain]
+            name = f"{root} {domain}".strip()
+            for colour, figures in _verify_set(model, name, records, roi_size, finder).items():
+                rows.append({"set": name, "input": colour, **figures})
     Console(markup=False).print(_table(rows))
     if out is not None:
         with write_aside(Path(out)) as aside:
             aside.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _verify_root(
-    model: EmbeddingRecognizer, root: str, layout: str, roi_size: int
+def _verify_set(
+    model: EmbeddingRecognizer,
+    name: str,
+    records: list[PalmRecord],
+    roi_size: int,
+    finder: Localizer | None,
 ) -> dict[str, dict[str, float]]:
-    """`rgb` and `grey` → the figures of `VerificationMetrics`."""
-    records = scan(root, layout).records
-    settings = RoiSettings(size=roi_size)
+    """`rgb` and `grey` → the figures of `VerificationMetrics`, and how many were left out."""
     number = {name: i for i, name in enumerate(sorted({r.identity for r in records}))}
     metrics = {colour: VerificationMetrics("cosine", fars=(1e-2, 1e-3, 1e-4)) for colour in COLOURS}
     used = 0
-    for start in progress_bar(range(0, len(records), _BATCH), root, -(-len(records) // _BATCH)):
-        rois, labels = _read(records[start : start + _BATCH], settings, number)
+    for start in progress_bar(range(0, len(records), _BATCH), name, -(-len(records) // _BATCH)):
+        rois, labels = _read(records[start : start + _BATCH], roi_size, number, finder)
         for colour in COLOURS if len(rois) else ():
             pixels = rois if colour == "rgb" else _grey(rois)
             index = torch.arange(used, used + len(labels))
             metrics[colour].update(model.embed(pixels), labels, index)
         used += len(labels)
     if not used:
-        raise DataError(f"{root}: no picture in it can be used as a ROI")
-    return {colour: metric.compute() for colour, metric in metrics.items()}
+        raise DataError(f"{name}: no picture in it can be used as a ROI")
+    missing = {"left_out": len(records) - used}
+    return {colour: {**metric.compute(), **missing} for colour, metric in metrics.items()}
 
 
 def _read(
-    records: list[PalmRecord], settings: RoiSettings, number: dict[str, int]
+    records: list[PalmRecord], size: int, number: dict[str, int], finder: Localizer | None
 ) -> tuple[Tensor, Tensor]:
     rois, labels = [], []
     for record in records:
         try:
-            rois.append(extract(record, settings).transpose(2, 0, 1))
+            if finder is None:
+                roi = extract(record, RoiSettings(size=size))
+            else:
+                roi = _located(record, size, finder)
         except BadImage as bad:
             Console(stderr=True, markup=False).print(f"left out: {bad}", soft_wrap=True)
         else:
+            rois.append(roi.transpose(2, 0, 1))
             labels.append(number[record.identity])
-    stacked = np.stack(rois) if rois else np.zeros((0, 3, settings.size, settings.size), np.uint8)
+    stacked = np.stack(rois) if rois else np.zeros((0, 3, size, size), np.uint8)
     return torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)
+
+
+def _located(record: PalmRecord, size: int, finder: Localizer) -> np.ndarray:
+    image, _ = read_image(record.path)
+    palms = finder.locate_all(image)
+    if not palms:
+        raise BadImage(record.path, "no palm was found in it")
+    return extract_roi(image, palms[0].quad, size)
 
 
 def _grey(rois: Tensor) -> Tensor:
@@ -116,10 +143,10 @@ def _grey(rois: Tensor) -> Tensor:
 def _table(rows: list[dict]) -> Table:
     table = Table(title="open-set verification, %")
     keys = ("eer", "tar@far=1e-2", "tar@far=1e-3", "tar@far=1e-4", "rank1")
-    for column in ("root", "input", *keys, "genuine", "impostor"):
-        table.add_column(column, justify="left" if column in ("root", "input") else "right")
+    for column in ("set", "input", *keys, "genuine", "impostor", "left out"):
+        table.add_column(column, justify="left" if column in ("set", "input") else "right")
     for row in rows:
         rates = [f"{100 * row[key]:.2f}" if key in row else "–" for key in keys]
-        pairs = [f"{row[key]:,.0f}" for key in ("num_genuine", "num_impostor")]
-        table.add_row(row["root"], row["input"], *rates, *pairs)
+        pairs = [f"{row[key]:,.0f}" for key in ("num_genuine", "num_impostor", "left_out")]
+        table.add_row(row["set"], row["input"], *rates, *pairs)
     return table

@@ -82,6 +82,25 @@ class MarginLoss(nn.Module):
             return self.head(embeddings.float(), labels)
 
 
+class SupervisedContrastiveLoss(nn.Module):
+    """Supervised contrastive loss (Khosla et al. 2020, Eq. 2) among the pictures of a batch.
+
+    Args:
+        temperature: τ, what cosines are divided by.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        from pytorch_metric_learning import losses
+
+        self.loss = losses.SupConLoss(temperature=temperature)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """`[N, D]`, `[N]` → a scalar, in float32; 0 if no two pictures share a label."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.loss(embeddings.float(), labels)
+
+
 class AdaFaceLoss(nn.Module):
     """AdaFace (Kim et al. 2022, Eqs. 8 to 13): hard pictures are stressed only if they are good.
 

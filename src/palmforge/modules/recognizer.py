@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from palmforge.errors import CheckpointError
-from palmforge.losses.margin import MarginHead, MarginLoss
+from palmforge.losses.margin import MarginHead, MarginLoss, SupervisedContrastiveLoss
 from palmforge.metrics.verification_metric import VerificationMetrics
 from palmforge.modules.schedule import Schedule, scheduled_adamw
 from palmforge.networks.embedding import PalmEmbedding, Standardize
@@ -42,6 +42,12 @@ class MarginRecognizer(L.LightningModule):
         margin_start_step: Until this step there is no margin. With one from the start, training on
             hard augmentation does not begin.
         margin_full_step: From this step on it is all there; in between it grows evenly.
+        contrastive_weight: Share of the supervised contrastive loss (Khosla et al. 2020) among the
+            batch's pictures; the margin softmax has the rest. It needs no classifier, so it teaches
+            from the first step on.
+        temperature: Of that loss.
+        classifier_warmup_steps: Until this step the margin softmax trains its classifier alone. A
+            random one, let loose on `weights`, undoes them (EER 23 to 43 % in 1,000 steps).
         early_image_size: Train at this smaller side first; null: at S all the time. 96 instead of
             128 makes a step 1.7 times faster.
         early_steps: How long.
@@ -71,6 +77,9 @@ class MarginRecognizer(L.LightningModule):
         scale: float = 24.0,
         margin_start_step: int = 300,
         margin_full_step: int = 900,
+        contrastive_weight: float = 0.0,
+        temperature: float = 0.1,
+        classifier_warmup_steps: int = 0,
         early_image_size: int | None = None,
         early_steps: int = 0,
         lr: float = 2e-3,
@@ -85,6 +94,8 @@ class MarginRecognizer(L.LightningModule):
         self.class_names = list(class_names)
         self.margin_start_step = margin_start_step
         self.margin_full_step = margin_full_step
+        self.contrastive_weight = contrastive_weight
+        self.classifier_warmup_steps = classifier_warmup_steps
         self.early_image_size = early_image_size
         self.early_steps = early_steps
         self.lr = lr
@@ -98,6 +109,7 @@ class MarginRecognizer(L.LightningModule):
             backbone, embedding_dim, image_size, standardize, grey, grid_channels, backbone_args
         )
         self.loss = MarginLoss(head, len(self.class_names), embedding_dim, margin, scale)
+        self.contrastive = SupervisedContrastiveLoss(temperature)
         self.val_verification = VerificationMetrics("cosine", fars=(1e-1, 1e-2, 1e-3, 1e-4))
         self.test_verification = VerificationMetrics("cosine", bootstrap=200)
 
@@ -139,11 +151,18 @@ class MarginRecognizer(L.LightningModule):
         return min(1.0, max(0.0, (step - self.margin_start_step) / length))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The margin softmax over the training identities."""
+        """The margin softmax over the training identities, and the contrastive loss."""
         early = self.global_step < self.early_steps
         embeddings = self.network.features(_images(batch), self.early_image_size if early else None)
         strength = self.margin_strength(self.global_step)
-        loss = self.loss(embeddings, batch["label"], strength)
+        warming = self.global_step < self.classifier_warmup_steps
+        margin = self.loss(embeddings.detach() if warming else embeddings, batch["label"], strength)
+        loss = margin
+        if self.contrastive_weight:
+            contrastive = self.contrastive(embeddings, batch["label"])
+            loss = (1 - self.contrastive_weight) * margin + self.contrastive_weight * contrastive
+            self.log("train/contrastive_loss", contrastive.detach(), sync_dist=True)
+            self.log("train/margin_loss", margin.detach(), sync_dist=True)
         self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True)
         self.log("train/margin_strength", strength)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])

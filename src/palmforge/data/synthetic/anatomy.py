@@ -53,7 +53,7 @@ _PALM_OUTLINE = np.array(
 WRIST_Y = 1.20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared, and cached, by identity
 class Hand:
     """Anatomy of one hand in the hand frame.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,7 +17,7 @@ _CLOSING = np.array([0.0, -1.0, -0.15, 0.65, 1.4])
 _WRIST = np.array([0.01, WRIST_Y])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared, and cached, by identity
 class Pose:
     """One way of holding the hand. Angles are degrees.
 
@@ -57,7 +58,7 @@ class Pose:
             yet.
         """
         rest = np.column_stack([self._ripple(xy), z, np.ones(len(z))])
-        blended = weights @ self._bones(hand).reshape(NUM_BONES, 12)
+        blended = weights @ _bones(self, hand).reshape(NUM_BONES, 12)
         posed = np.einsum("nij,nj->ni", blended.reshape(-1, 3, 4), rest)
         posed[:, 2] += self.cupping * np.square(np.clip(posed[:, 0], -0.7, 0.8))
         return posed
@@ -74,29 +75,31 @@ class Pose:
         waves = amplitude * np.sin(kx * xy[:, 0] + ky * xy[:, 1] + phase)
         return xy + waves.sum(1).T
 
-    def _bones(self, hand: Hand) -> np.ndarray:
-        """[17, 3, 4] transforms of the bones."""
-        bones = np.zeros((NUM_BONES, 3, 4))
-        bones[:, range(3), range(3)] = 1.0
-        outwards = np.array([0.0, 0.0, 1.0])
-        for digit in range(5):
-            right, down = hand.directions[digit]
-            sideways = np.array([down, -right, 0.0])  # turning about it lifts the digit
-            turn = rotation(outwards, self.spread[digit])
-            if digit == 0:
-                turn = rotation(hand_axis(hand), self.opposition) @ turn
-            matrix = np.eye(4)
-            for joint in range(3):
-                bend = rotation(sideways, self.flexion[digit, joint])
-                local = about(np.append(hand.joints[digit, joint], 0.0), bend)
-                if joint == 0:
-                    local = about(np.append(hand.joints[digit, 0], 0.0), turn) @ local
-                matrix = matrix @ local
-                bones[1 + 3 * digit + joint] = matrix[:3]
-        back, side = self.wrist
-        bend = rotation(np.array([-1.0, 0.0, 0.0]), back) @ rotation(outwards, side)
-        bones[FOREARM] = about(np.append(_WRIST, 0.0), bend)[:3]
-        return bones
+
+@lru_cache(maxsize=4)  # skin and key points of a capture share them
+def _bones(pose: Pose, hand: Hand) -> np.ndarray:
+    """[17, 3, 4] transforms of the bones."""
+    bones = np.zeros((NUM_BONES, 3, 4))
+    bones[:, range(3), range(3)] = 1.0
+    outwards = np.array([0.0, 0.0, 1.0])
+    for digit in range(5):
+        right, down = hand.directions[digit]
+        sideways = np.array([down, -right, 0.0])  # turning about it lifts the digit
+        turn = rotation(outwards, pose.spread[digit])
+        if digit == 0:
+            turn = rotation(hand_axis(hand), pose.opposition) @ turn
+        matrix = np.eye(4)
+        for joint in range(3):
+            bend = rotation(sideways, pose.flexion[digit, joint])
+            local = about(np.append(hand.joints[digit, joint], 0.0), bend)
+            if joint == 0:
+                local = about(np.append(hand.joints[digit, 0], 0.0), turn) @ local
+            matrix = matrix @ local
+            bones[1 + 3 * digit + joint] = matrix[:3]
+    back, side = pose.wrist
+    bend = rotation(np.array([-1.0, 0.0, 0.0]), back) @ rotation(outwards, side)
+    bones[FOREARM] = about(np.append(_WRIST, 0.0), bend)[:3]
+    return bones
 
 
 def hand_axis(hand: Hand) -> np.ndarray:

@@ -309,13 +309,13 @@ def _map(function: Callable, jobs: Iterable, num_workers: int) -> Iterator:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with multiprocessing.get_context().Pool(num_workers, _start_worker) as pool:
+        with multiprocessing.get_context().Pool(num_workers, start_worker) as pool:
             yield from pool.imap(function, jobs)
     finally:
         cv2.setNumThreads(threads)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """One thread a process, and freed memory kept: pictures are 3 MB arrays made by the dozen.
 
     Without it glibc hands each back to the kernel, and page faults take a fifth of the time.

@@ -17,7 +17,7 @@ NUM_BONES = 17  # palm; three of each digit, thumb first, root to tip; forearm
 PALM, FOREARM = 0, 16
 # What a mesh of the whole hand covers (the forearm runs out of every picture), and of a palm only.
 WHOLE = (-0.95, -1.25, 1.35, 3.40)
-PALM_BOX = (-0.80, -0.25, 0.85, 1.45)
+PALM_BOX = (-0.66, -0.20, 0.72, 1.22)
 
 _DENSITY = 96.0  # texels per hand unit of the distance map that the triangles are cut from
 _EDGE = 0.020  # spacing of the points on the outline

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from palmforge.data.roi import xjtu_roi_quad
-from palmforge.data.synthetic.anatomy import Hand, build_hand
+from palmforge.data.synthetic.anatomy import build_hand
 from palmforge.data.synthetic.background import Background, paint_background
 from palmforge.data.synthetic.camera import expose, get_preset
 from palmforge.data.synthetic.capture import Capture, draw_capture, subject_and_hand
 from palmforge.data.synthetic.complexion import BLOOD
 from palmforge.data.synthetic.light import shade
-from palmforge.data.synthetic.mesh import PALM_BOX, WHOLE, HandMesh, build_mesh
+from palmforge.data.synthetic.mesh import PALM_BOX, WHOLE, HandMesh, build_mesh, skin_weights
 from palmforge.data.synthetic.skin import Skin, paint_skin
 from palmforge.data.synthetic.streams import Stream, stream, truncated_normal
 from palmforge.data.synthetic.viewpoint import Seen, look, project
@@ -111,8 +111,8 @@ def render_palm(
     intrinsic = drawn.viewpoint.intrinsic(size)
     key = (seed, identity, capture, preset)
     taken = _photograph(drawn, skin, mesh, intrinsic, size, float(size), key)
-    points14, depth14 = _points(drawn, skin.hand, skin.keypoints14, intrinsic)
-    points21, depth21 = _points(drawn, skin.hand, skin.hand.keypoints21, intrinsic)
+    points14, depth14 = _points(drawn, skin, 14, intrinsic)
+    points21, depth21 = _points(drawn, skin, 21, intrinsic)
     truth = PalmTruth(
         keypoints14=points14,
         keypoints21=points21,
@@ -162,7 +162,7 @@ def render_roi(
     seen_side = widest if wild else 1.25 * size
     side = int(np.clip(seen_side, 32, 1.3 * size))
     unit = drawn.viewpoint.intrinsic(1000)
-    quad = xjtu_roi_quad(_points(drawn, skin.hand, skin.keypoints14, unit)[0])
+    quad = xjtu_roi_quad(_points(drawn, skin, 14, unit)[0])
     quad = _miss(quad, frame_error, rng)
     corners = np.array([[0, 0], [side, 0], [side, side]]) - 0.5
     crop = np.eye(3)
@@ -187,11 +187,20 @@ def _mesh(identity: int, seed: int, box: tuple[float, float, float, float]) -> H
 
 
 def _points(
-    drawn: Capture, hand: Hand, places: np.ndarray, intrinsic: np.ndarray
+    drawn: Capture, skin: Skin, number: int, intrinsic: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] and depths [N] of places [N, 2] of the hand frame."""
-    camera = drawn.viewpoint.to_camera(drawn.pose.place_skin(hand, places))
+    """Pixels [N, 2] and depths [N] of the 14 or the 21 points."""
+    places, weights = _landmarks(skin, number)
+    posed = drawn.pose.place(skin.hand, places, np.zeros(number), weights)
+    camera = drawn.viewpoint.to_camera(posed)
     return project(intrinsic, camera), camera[:, 2]
+
+
+@lru_cache(maxsize=8)
+def _landmarks(skin: Skin, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places [N, 2] of the 14 or the 21 points, and the bones that they follow [N, 17]."""
+    places = skin.keypoints14 if number == 14 else skin.hand.keypoints21
+    return places, skin_weights(skin.hand, places)
 
 
 def _visible(points: np.ndarray, depth: np.ndarray, seen: Seen) -> np.ndarray:
