@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from textwrap import wrap
 
 import cv2
 import numpy as np
@@ -35,7 +34,7 @@ def write_montage(path: Path, top: Path, journal: Journal, files: Sequence[str])
         titles.append(f"{palm.handedness} {palm.confidence:.2f}{more}")
     for result in without:
         tiles.append(_thumbnail(top, result))
-        titles.append("\n".join(wrap(_short(f"rejected: {result.reasons[0]}", 58), 22)))
+        titles.append(_short(result.reasons[0], 22))  # the whole reason is in rejected.csv
     figure = montage(np.stack(tiles), titles)
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=150, bbox_inches="tight")

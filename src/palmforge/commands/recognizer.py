@@ -76,7 +76,7 @@ def verify(
             name = f"{root} {domain}".strip()
             for colour, figures in _verify_set(model, name, records, roi_size, finder).items():
                 rows.append({"set": name, "input": colour, **figures})
-    Console(markup=False).print(_table(rows))
+    Console(markup=False, width=max(Console().width, 120)).print(_table(rows))
     if out is not None:
         with write_aside(Path(out)) as aside:
             aside.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -142,11 +142,15 @@ def _grey(rois: Tensor) -> Tensor:
 
 def _table(rows: list[dict]) -> Table:
     table = Table(title="open-set verification, %")
-    keys = ("eer", "tar@far=1e-2", "tar@far=1e-3", "tar@far=1e-4", "rank1")
-    for column in ("set", "input", *keys, "genuine", "impostor", "left out"):
+    rates = {
+        "EER": "eer", "TAR 1e-2": "tar@far=1e-2", "TAR 1e-3": "tar@far=1e-3",
+        "TAR 1e-4": "tar@far=1e-4", "rank 1": "rank1",
+    }  # fmt: skip
+    counts = {"genuine": "num_genuine", "impostor": "num_impostor", "left out": "left_out"}
+    for column in ("set", "input", *rates, *counts):
         table.add_column(column, justify="left" if column in ("set", "input") else "right")
     for row in rows:
-        rates = [f"{100 * row[key]:.2f}" if key in row else "–" for key in keys]
-        pairs = [f"{row[key]:,.0f}" for key in ("num_genuine", "num_impostor", "left_out")]
-        table.add_row(row["set"], row["input"], *rates, *pairs)
+        shown = [f"{100 * row[key]:.2f}" if key in row else "–" for key in rates.values()]
+        pairs = [f"{row[key]:,.0f}" for key in counts.values()]
+        table.add_row(row["set"], row["input"], *shown, *pairs)
     return table
