@@ -27,6 +27,7 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import is_image, scale_points
 from palmforge.data.progress import progress_bar
 from palmforge.data.roi import extract_roi
+from palmforge.data.synthetic import PRESETS
 from palmforge.errors import BadImage, ConfigError, DataError
 from palmforge.localization.dlib_reference import DlibLocalizer, DlibSettings
 from palmforge.localization.location import Localizer
@@ -34,6 +35,9 @@ from palmforge.localization.methods import localizer_identity
 from palmforge.localization.photographs import Acceptance, find_palms
 from palmforge.localization.pool import map_with_localizer
 from palmforge.localization.truth import palm_samples, read_truth
+
+# Pictures that may not be readable here: they are listed, and never just missing.
+_OTHER_PICTURES = frozenset({".heic", ".heif", ".avif", ".gif", ".dng", ".cr2", ".nef", ".arw"})
 
 
 def predict(
@@ -119,6 +123,10 @@ def fit(
         num_workers: Threads of dlib; null: one a core.
         seed: Of rendering and training.
     """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"preset: {preset!r} is none of {', '.join(PRESETS)}")
+    if num_images < 2:
+        raise ConfigError(f"num_images: at least 2 are needed, got {num_images}")
     check_writable(Path(out), "out")
     cv2.setNumThreads(1)
     console, started = Console(markup=False, highlight=False, soft_wrap=True), time.time()
@@ -148,6 +156,8 @@ def evaluate(
         max_images: So many at most, evenly over the data; null: all.
         num_workers: Processes; null: one a core.
     """
+    if max_images is not None and max_images < 1:
+        raise ConfigError(f"max_images: at least 1 is needed, got {max_images}")
     check_writable(Path(out), "out")
     truths = read_truth(root, max_images)
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -166,7 +176,9 @@ def _pictures(top: Path, out: Path) -> Iterator[str]:
             if not name.startswith(".") and (here / name).resolve() != skipped
         )  # fmt: skip
         yield from sorted(
-            (here / f).relative_to(top).as_posix() for f in files if is_image(Path(f))
+            (here / f).relative_to(top).as_posix()
+            for f in files
+            if is_image(Path(f)) or Path(f).suffix.lower() in _OTHER_PICTURES
         )
 
 

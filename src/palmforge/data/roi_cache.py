@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image, scale_points
@@ -32,8 +31,6 @@ from palmforge.errors import BadImage, DataError
 
 if TYPE_CHECKING:
     from palmforge.localization.point_cache import PointCache
-
-CROP_SIDE = 320  # pixels: square pictures up to here are taken for ROI crops (XJTU-UP's have 280)
 
 _VERSION = 2  # of what extract() does: raise it, and old entries are never read again
 
@@ -48,8 +45,7 @@ class RoiSettings:
         source: `"keypoints"`: cut by the 14 points, without which a picture is refused. `"whole"`:
             pictures are ROI crops already. `"auto"`: by the points where they are known, else the
             whole picture if it is square, else refused. With a localizer the points are looked for
-            where they are not known: under `"keypoints"` in every picture, under `"auto"` in all
-            but square ones of at most 320 pixels, which are ROI crops.
+            wherever they are not known, but under `"whole"`.
         mirror_left_crops: Mirror whole-picture ROIs of left hands. ROIs cut by key points are in
             one frame already (fingers up, thumb on the right).
     """
@@ -86,17 +82,8 @@ def extract(
 
 
 def _to_locate(record: PalmRecord, settings: RoiSettings) -> bool:
-    """Whether a localizer must find this record's points; reads the picture's header."""
-    if record.keypoints is not None or settings.source == "whole":
-        return False
-    if settings.source == "keypoints":
-        return True
-    try:
-        with Image.open(record.path) as picture:
-            width, height = picture.size
-    except Exception:  # whoever reads it says what is wrong with it
-        return False
-    return max(width, height) > 1.05 * min(width, height) or max(width, height) > CROP_SIDE
+    """Whether a localizer must find this record's points."""
+    return record.keypoints is None and settings.source != "whole"
 
 
 def _cut(record: PalmRecord, settings: RoiSettings) -> np.ndarray:

@@ -79,6 +79,23 @@ class DlibSettings:
     longest_side: int = 320
     threshold: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigError: A number out of range.
+        """
+        counts = (self.cascade_depth, self.trees_per_level, self.tree_depth, self.oversampling)
+        if min(*counts, self.rotations) < 1 or self.longest_side < 80:
+            raise ConfigError(
+                "settings: depths, trees, oversampling and rotations must be >= 1 and longest_side "
+                f">= 80 pixels, got {self}"
+            )
+        if not (self.svm_c > 0 and self.svm_epsilon > 0 and 0 < self.shrinkage <= 1):
+            raise ConfigError(
+                f"settings: svm_c and svm_epsilon must be > 0 and shrinkage in (0, 1], got {self}"
+            )
+
 
 class DlibLocalizer:
     """HOG + SVM, then an ensemble of regression trees; a `Localizer`.

@@ -236,7 +236,8 @@ def _whole(side: float) -> int:
 def _check(image: np.ndarray) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
         kind = getattr(image, "dtype", type(image).__name__)
-        raise ValueError(f"an RGB picture [H, W, 3] of uint8 is needed, got {kind}")
+        shape = list(getattr(image, "shape", []))
+        raise ValueError(f"an RGB picture [H, W, 3] of uint8 is needed, got {kind} {shape}")
     if image.shape[2] != 3 or min(image.shape[:2]) < 1:
         raise ValueError(f"an RGB picture [H, W, 3] is needed, got shape {list(image.shape)}")
 

@@ -2,14 +2,16 @@
 
 * `default`: the CNN whose weights come with the package (`PalmLocalizer`); a PATH: its weights;
 * `dlib:PATH`: the paper's method, a folder that `train.py locate fit` wrote;
-* `python:module:function`: what a function of your own returns: a `Localizer`, or a
-  `HandPointsDetector` (WiLoR, MediaPipe, …), whose points are then mapped.
+* `python:module:function`: your own: a `HandPointsDetector` (WiLoR, MediaPipe, …: a function of a
+  picture), whose points are then mapped; or a function without arguments that returns one, or a
+  `Localizer`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -21,7 +23,8 @@ from palmforge.localization.hand_points import HandPointsLocalizer
 from palmforge.localization.location import Localizer
 
 _PYTHON = (
-    "Give python:module:function, where function() returns a Localizer or a HandPointsDetector"
+    "Give python:module:function: a HandPointsDetector (a function of a picture), or a function "
+    "without arguments that returns one, or a Localizer"
 )
 
 
@@ -82,7 +85,12 @@ def _of_python(method: str, attribute: str) -> Localizer:
     make = getattr(_module_of(method), attribute, None)
     if not callable(make):
         raise ConfigError(f"localizer {method!r}: no function {attribute!r} there. {_PYTHON}")
-    made = make()
+    if inspect.signature(make).parameters:  # takes a picture: it is the detector itself
+        return HandPointsLocalizer(make)
+    try:
+        made = make()
+    except Exception as error:  # whatever a user's function does
+        raise ConfigError(f"localizer {method!r}: {type(error).__name__}: {error}") from error
     if isinstance(made, Localizer):
         return made
     if callable(made):

@@ -45,6 +45,8 @@ def map_with_localizer(
         for job in jobs:
             yield work(localizer, job)
         return
+    if method.startswith("python:"):  # what is wrong with it is told here, not by a dead process
+        load_localizer(method)
     # OpenCV's thread pool does not survive a fork: a child that uses it waits for ever.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -42,6 +42,11 @@ def load(name_or_path: str = "synthetic-only") -> EmbeddingRecognizer:
         return EmbeddingRecognizer(_from_folder(path))
     if path.is_file():
         return EmbeddingRecognizer(_from_checkpoint(path))
+    if name_or_path in EMBEDDED:
+        raise CheckpointError(
+            f"the embedded weights are missing from {path}; docs/recognition.md has the commands "
+            "that make them"
+        )
     raise CheckpointError(
         f"no recogniser {name_or_path!r}: neither one of {', '.join(EMBEDDED)}, nor a folder with "
         f"{CONFIG} and {WEIGHTS}, nor a checkpoint"

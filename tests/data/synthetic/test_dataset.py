@@ -95,6 +95,10 @@ def test_the_manifest_names_every_number_of_every_picture(written):
     assert row["background.kind"] == truth.background.kind
     drawn = {"pose.flexion.1.0", "light.directions.0.2", "device.noise", "worn.cuff", "blotches"}
     assert drawn <= set(row)
+    other = rows["huawei/Nature/R_001/IMG_0001.JPG"]  # what identifies the palm stays the same
+    fixed = [name for name in row if name.startswith(("skin.", "hand."))]
+    assert len(fixed) > 15 and all(row[name] == other[name] for name in fixed)
+    assert row["skin.palm.0"] != rows["huawei/Nature/L_002/IMG_0001.JPG"]["skin.palm.0"]
 
 
 def test_wild_rois_come_without_key_points_and_lie_by_identity(tmp_path):
@@ -143,6 +147,7 @@ def test_other_settings_do_not_mix_with_what_is_there(written):
         {"size": 8},
         {"what": "feet"},
         {"frame_error": -1.0},
+        {"frame_error": 1.0},
         {"domains": ("wild", "IF")},
     ],
 )

@@ -27,6 +27,7 @@ from palmforge.data.progress import progress_bar
 from palmforge.data.synthetic.camera import encode_jpeg, get_preset
 from palmforge.data.synthetic.capture import flat_row, subject_and_hand
 from palmforge.data.synthetic.render import PalmTruth, RoiTruth, render_palm, render_roi
+from palmforge.data.synthetic.skin import describe_palm
 from palmforge.errors import DataError
 
 FORMAT_VERSION = 2  # raise it when the same settings would give other pictures
@@ -80,6 +81,8 @@ class SyntheticPalms:
             )
         if self.what not in ("hands", "rois") or self.frame_error < 0:
             raise ValueError(f"what is hands or rois, and frame_error is >= 0, got {self}")
+        if self.what == "hands" and self.frame_error:
+            raise ValueError("frame_error is of ROIs: what must be rois")
         if "wild" in self.domains and len(self.domains) > 1:
             raise ValueError("wild pictures lie as identity/picture: give them a directory alone")
 
@@ -264,6 +267,7 @@ def _render(
     else:
         image, truth = render_roi(*arguments, palms.frame_error)
         row |= {"frame_error": palms.frame_error, "source_side": truth.source_side}
+    row |= describe_palm(identity, palms.seed)
     numbers = truth.capture.parameters() | flat_row(truth.background, "background")
     row |= {k: float(v) if isinstance(v, int | float) else v for k, v in numbers.items()}
     return encode_jpeg(image, truth.capture.device), row

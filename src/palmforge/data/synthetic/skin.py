@@ -29,6 +29,9 @@ _RIDGE_PERIOD = 0.0056  # 0.48 mm
 _GROOVE_DEPTH = 0.0058  # 0.5 mm at depth 1
 
 
+_DRYNESS = (1.2, 3.0)  # of the beta distribution
+
+
 @dataclass(frozen=True)
 class Canvas(Raster):
     """The part of the hand frame that is painted.
@@ -140,7 +143,7 @@ def paint_skin(
     points = keypoints14(hand, shape_distance, _SHAPE)
     texture = stream(seed, Stream.TEXTURE, identity)
     wrinkled = _wrinkledness(subject, texture, seed)
-    dry = float(texture.beta(1.2, 3.0))
+    dry = float(texture.beta(*_DRYNESS))
 
     strong, fine = palm_creases(hand, points, stream(seed, Stream.LINES, identity), wrinkled)
     grooves, hairs = engrave(strong, canvas), engrave(fine, canvas)
@@ -167,6 +170,31 @@ def paint_skin(
         hand, canvas, points, distance, _SHAPE, relief(hand, shape_distance, _SHAPE), layers,
         palm, back, gloss=float(1.5 - 1.2 * dry),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def describe_palm(identity: int, seed: int) -> dict[str, float]:
+    """What was drawn for an identity, in numbers, without painting it.
+
+    Args:
+        identity: index of the palm.
+        seed: seed of the data set.
+
+    Returns:
+        Reflectances of palm and back (linear RGB), wrinkledness (-2 to 2), gloss (1 = average), the
+        digits' lengths and half widths (hand units) and the relief of the palm, by dotted names.
+    """
+    hand = build_hand(identity // 2, identity, seed)
+    texture = stream(seed, Stream.TEXTURE, identity)
+    wrinkled = _wrinkledness(identity // 2, texture, seed)
+    palm, back = tones(identity // 2, seed)
+    rows = {
+        "skin.palm": palm, "skin.back": back, "hand.lengths": hand.lengths,
+        "hand.half_widths": hand.half_widths.max(axis=1), "hand.relief": hand.relief,
+    }  # fmt: skip
+    numbers = {f"{name}.{k}": float(v) for name, row in rows.items() for k, v in enumerate(row)}
+    gloss = 1.5 - 1.2 * float(texture.beta(*_DRYNESS))
+    return {"skin.wrinkled": wrinkled, "skin.gloss": gloss, **numbers}
 
 
 def _canvas(density: float, box: tuple[float, float, float, float] | None) -> Canvas:
