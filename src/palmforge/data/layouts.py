@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,23 +150,14 @@ def _scan_domain(folder: Path, device: str, illumination: str, domain: str, resu
             result.problems[str(identity_dir)] = "not named like L_001: left out"
             continue
         hand, subject = match["hand"].upper(), match["subject"]
-        images, names = _images(identity_dir)
-        for path in images:
-            name = f"{identity_dir.name}/{path.name}"
-            seen.add(name)
-            if name in bad_lines:
-                result.problems[str(path)] = f"left out: {bad_lines[name]}"
-                continue
-            ok, points = _points_of(path, table.get(name), names, result)
-            if ok and points is None and table:  # never a whole hand in place of its palm
-                result.problems[str(path)] = f"left out: not listed in {sidecar}"
-            elif ok:
-                result.records.append(
-                    PalmRecord(
-                        str(path), subject, hand, f"{hand}_{subject}",
-                        device, illumination, domain, points,
-                    )
-                )  # fmt: skip
+        seen |= {f"{identity_dir.name}/{name}" for name in _images(identity_dir)[1]}
+        for path, points in _with_points(identity_dir, sidecar, table, bad_lines, result):
+            result.records.append(
+                PalmRecord(
+                    str(path), subject, hand, f"{hand}_{subject}",
+                    device, illumination, domain, points,
+                )
+            )  # fmt: skip
     for name in sorted((table.keys() | bad_lines.keys()) - seen):
         result.problems[str(folder / name)] = f"listed in {keypoints.CSV_NAME}, but not there"
     if len(result.records) == before:
@@ -179,21 +171,33 @@ def _scan_folder(top: Path, result: Scan) -> None:
         match = _HAND_FIRST.match(identity_dir.name) or _HAND_LAST.match(identity_dir.name)
         subject = match["subject"] if match else identity_dir.name
         hand = match["hand"][0].upper() if match else ""
-        images, names = _images(identity_dir)
-        if not images:
+        if not _images(identity_dir)[0]:
             result.problems[str(identity_dir)] = "no image in it: left out"
-        for path in images:
-            name = f"{identity_dir.name}/{path.name}"
-            if name in bad_lines:
-                result.problems[str(path)] = f"left out: {bad_lines[name]}"
-                continue
-            ok, points = _points_of(path, table.get(name), names, result)
-            if ok and points is None and table:  # never a whole hand in place of its palm
-                result.problems[str(path)] = f"left out: not listed in {sidecar}"
-            elif ok:
-                result.records.append(
-                    PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
-                )
+        for path, points in _with_points(identity_dir, sidecar, table, bad_lines, result):
+            result.records.append(
+                PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
+            )
+
+
+def _with_points(
+    identity_dir: Path,
+    sidecar: Path,
+    table: dict[str, tuple[Point, ...]],
+    bad_lines: dict[str, str],
+    result: Scan,
+) -> Iterator[tuple[Path, tuple[Point, ...] | None]]:
+    """The usable pictures of an identity and their points; the others become problems."""
+    images, names = _images(identity_dir)
+    for path in images:
+        name = f"{identity_dir.name}/{path.name}"
+        if name in bad_lines:
+            result.problems[str(path)] = f"left out: {bad_lines[name]}"
+            continue
+        ok, points = _points_of(path, table.get(name), names, result)
+        if ok and points is None and table:  # never a whole hand in place of its palm
+            result.problems[str(path)] = f"left out: not listed in {sidecar}"
+        elif ok:
+            yield path, points
 
 
 def _points_of(

@@ -48,6 +48,21 @@ class Raster:
         rows, columns = self.shape
         return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
+    def sample(self, image: np.ndarray, grid: Raster, cubic: bool = False) -> np.ndarray:
+        """Resample an image [h, w, ...] of the whole hand, painted on `grid`, onto this one."""
+        scale = grid.density / self.density
+        shift = grid.texel(np.array(self.box[:2]))
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        rows, columns = self.shape
+        how = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        return cv2.warpAffine(
+            image,
+            matrix,
+            (columns, rows),
+            flags=how | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
     def blur(self, image: np.ndarray, sigma: float) -> np.ndarray:
         """Gaussian blur with `sigma` in hand units."""
         return cv2.GaussianBlur(

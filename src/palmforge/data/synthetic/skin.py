@@ -27,52 +27,7 @@ _SHAPE = Raster(160.0)
 _GRAIN = Raster(250.0)  # lattice of the finest noise, 0.34 mm
 _RIDGE_PERIOD = 0.0056  # 0.48 mm
 _GROOVE_DEPTH = 0.0058  # 0.5 mm at depth 1
-
-
 _DRYNESS = (1.2, 3.0)  # of the beta distribution
-
-
-@dataclass(frozen=True)
-class Canvas(Raster):
-    """The part of the hand frame that is painted.
-
-    Attributes:
-        box: left, top, right, bottom in the hand frame, on whole texels of the full grid.
-    """
-
-    box: tuple[float, float, float, float] = BOX
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        left, top, right, bottom = self.box
-        return round((bottom - top) * self.density), round((right - left) * self.density)
-
-    def texel(self, points: np.ndarray) -> np.ndarray:
-        """Hand frame [..., 2] -> texel coordinates [..., 2]; texel centres are integers."""
-        return (np.asarray(points) - self.box[:2]) * self.density
-
-    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
-        """X [1, W] and y [H, 1] of the texels, in the hand frame, float32."""
-        rows, columns = self.shape
-        x = np.arange(columns)[None] / self.density + self.box[0]
-        y = np.arange(rows)[:, None] / self.density + self.box[1]
-        return x.astype(np.float32), y.astype(np.float32)
-
-    def sample(self, image: np.ndarray, grid: Raster, cubic: bool = False) -> np.ndarray:
-        """Resample an image [h, w, ...] of the whole hand, painted on `grid`, onto this one."""
-        scale = grid.density / self.density
-        shift = grid.texel(np.array(self.box[:2]))
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        rows, columns = self.shape
-        how = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-        return cv2.warpAffine(
-            image,
-            matrix,
-            (columns, rows),
-            flags=how | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: its arrays are large
@@ -95,7 +50,7 @@ class Skin:
     """
 
     hand: Hand
-    raster: Canvas
+    raster: Raster
     keypoints14: np.ndarray
     distance: np.ndarray
     relief_raster: Raster
@@ -197,17 +152,17 @@ def describe_palm(identity: int, seed: int) -> dict[str, float]:
     return {"skin.wrinkled": wrinkled, "skin.gloss": gloss, **numbers}
 
 
-def _canvas(density: float, box: tuple[float, float, float, float] | None) -> Canvas:
+def _canvas(density: float, box: tuple[float, float, float, float] | None) -> Raster:
     """The box, moved outwards to whole texels, so that a part has the texels of the whole."""
     if box is None:
-        return Canvas(density)
+        return Raster(density)
     left, top, right, bottom = box
     if not (BOX[0] <= left < right <= BOX[2] and BOX[1] <= top < bottom <= BOX[3]):
         raise ValueError(f"box must be left < right, top < bottom inside {BOX}, got {box}")
     low = np.floor((np.array([left, top]) - BOX[:2]) * density + 1e-6)
     high = np.ceil((np.array([right, bottom]) - BOX[:2]) * density - 1e-6)
     (left, top), (right, bottom) = low / density + BOX[:2], high / density + BOX[:2]
-    return Canvas(density, (float(left), float(top), float(right), float(bottom)))
+    return Raster(density, (float(left), float(top), float(right), float(bottom)))
 
 
 def _wrinkledness(subject: int, own: np.random.Generator, seed: int) -> float:
@@ -216,7 +171,7 @@ def _wrinkledness(subject: int, own: np.random.Generator, seed: int) -> float:
     return float(0.9 * truncated_normal(person) + 0.45 * truncated_normal(own))
 
 
-def _grain(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+def _grain(canvas: Raster, rng: np.random.Generator) -> np.ndarray:
     """Friction ridges as a camera sees them, about unit variance, [H, W].
 
     Ridges run 0.5 mm apart: at ordinary picture sizes they are below the resolution, and what is
@@ -235,7 +190,7 @@ def _grain(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     for k, angle in enumerate((20.0, 80.0, 140.0)):  # each rules where its weight is high
         streaks = streaks + weight[..., k] * cv2.filter2D(noise[part], -1, _streak_kernel(angle))
     offset = np.array([left, top]) / _GRAIN.density + BOX[:2]
-    here = Canvas(_GRAIN.density, (*offset, offset[0] + 9, offset[1] + 9))
+    here = Raster(_GRAIN.density, (*offset, offset[0] + 9, offset[1] + 9))
     grain = canvas.sample(streaks, here, cubic=True)  # linear would leave a moiré
     # Averaging over a texel takes from a wave what it takes from its contrast.
     seen = float(np.exp(-2 * (np.pi * 0.4 / (canvas.density * _RIDGE_PERIOD)) ** 2))
@@ -254,7 +209,7 @@ def _streak_kernel(degrees: float) -> np.ndarray:
     return (5.9 * kernel / np.linalg.norm(kernel)).astype(np.float32)
 
 
-def _ridges(canvas: Canvas, vectors: np.ndarray, phases: np.ndarray) -> np.ndarray:
+def _ridges(canvas: Raster, vectors: np.ndarray, phases: np.ndarray) -> np.ndarray:
     """Ridges as level lines of a smooth slope across the palm, [H, W], -1 to 1."""
     x, y = COARSE.coordinates()
     # From the thenar they run round the thumb's base, further up across the palm.
