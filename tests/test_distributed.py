@@ -55,9 +55,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(fit, logs, model, redu
     )
     one, two = (load(newest(logs / name, "last.ckpt"))["state_dict"] for name in ("one", "two"))
     assert one.keys() == two.keys()
+    # AdamW makes a whole step of what is nearly 0 in the gradient, so a few weights may differ more.
+    apart = []
     for key, value in one.items():
-        # AdamW makes more of what is nearly 0 in the gradient: 1 % of what six steps move a weight.
-        torch.testing.assert_close(value, two[key], rtol=1e-3, atol=3e-5)
+        torch.testing.assert_close(value, two[key], rtol=1e-3, atol=2e-4)
+        apart.append(((value - two[key]).abs() > 1e-5 + 1e-3 * value.abs()).float().flatten())
+    assert torch.cat(apart).mean() < 0.005
 
 
 def test_an_uneven_test_set_gives_the_same_figures_on_two_processes(cli, fit, tiny_data, logs):
