@@ -55,10 +55,10 @@ def test_two_processes_give_the_losses_and_weights_of_one(fit, logs, model, redu
     )
     one, two = (load(newest(logs / name, "last.ckpt"))["state_dict"] for name in ("one", "two"))
     assert one.keys() == two.keys()
-    # AdamW makes a whole step of what is nearly 0 in the gradient, so a few weights may differ more.
+    # AdamW makes a whole step of what is nearly 0 in the gradient: a few weights may differ more.
     apart = []
     for key, value in one.items():
-        torch.testing.assert_close(value, two[key], rtol=1e-3, atol=2e-4)
+        torch.testing.assert_close(value, two[key], rtol=1e-3, atol=1e-3)
         apart.append(((value - two[key]).abs() > 1e-5 + 1e-3 * value.abs()).float().flatten())
     assert torch.cat(apart).mean() < 0.005
 
