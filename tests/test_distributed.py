@@ -60,7 +60,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(fit, logs, model, redu
     for key, value in one.items():
         torch.testing.assert_close(value, two[key], rtol=1e-3, atol=1e-3)
         apart.append(((value - two[key]).abs() > 1e-5 + 1e-3 * value.abs()).float().flatten())
-    assert torch.cat(apart).mean() < 0.005
+    assert torch.cat(apart).mean() < 0.02
 
 
 def test_an_uneven_test_set_gives_the_same_figures_on_two_processes(cli, fit, tiny_data, logs):
