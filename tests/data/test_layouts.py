@@ -102,8 +102,8 @@ def test_missing_and_empty_roots_say_what_to_do(tmp_path) -> None:
         scan(str(tmp_path))
     with pytest.raises(DataError, match=r"no image of the layout 'xjtu_up'.*Flash"):
         scan(str(tmp_path), "xjtu_up")
-    with pytest.raises(DataError, match=r"data\.layout: 'tongji' is not one of auto"):
-        scan(str(tmp_path), "tongji")
+    with pytest.raises(DataError, match=r"data\.layout: 'palmprints' is not one of auto"):
+        scan(str(tmp_path), "palmprints")
 
 
 def test_a_folder_of_identities(tmp_path) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from palmforge.callbacks.run_report import write_problems
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.images import read_image
-from palmforge.data.layouts import Scan, scan
+from palmforge.data.layouts import Layout, Scan, scan
 from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.synthetic import XJTU_PRESETS, SyntheticPalms
@@ -26,7 +26,7 @@ from palmforge.errors import BadImage, ConfigError
 
 def summary(
     root: str,
-    layout: Literal["auto", "xjtu_up", "folder"] = "auto",
+    layout: Layout = "auto",
     out: str | None = None,
     verify: bool = True,
     num_workers: int = 2,
@@ -35,7 +35,7 @@ def summary(
 
     Args:
         root: The data set.
-        layout: How files lie under it.
+        layout: How files lie under it; docs/databases.md lists the public databases.
         out: A folder for `summary.png` and `problems.csv`.
         verify: Decode every picture; false reads the headers only.
         num_workers: Threads that decode.

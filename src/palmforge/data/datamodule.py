@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import lightning as L
-from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from palmforge.data import protocols
-from palmforge.data.atomic import check_writable
 from palmforge.data.augmentation import Preset, RoiAugmentation
-from palmforge.data.dataset import PalmDataset, limit_threads
-from palmforge.data.layouts import Scan, scan
+from palmforge.data.dataset import PalmDataset
+from palmforge.data.embedded import SYNTHETIC, rendered
+from palmforge.data.layouts import Layout, Scan, scan
+from palmforge.data.loaders import evaluation_loader, training_loader
 from palmforge.data.protocols import Split
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiCache, RoiSettings
-from palmforge.data.sampler import IdentityBatchSampler, ResumableLoader
+from palmforge.data.sampler import IdentityBatchSampler
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import ConfigError, DataError
 from palmforge.localization.point_cache import PointCache
-
-SYNTHETIC = "synthetic"
 
 
 class PalmDataModule(L.LightningDataModule):
@@ -37,7 +34,8 @@ class PalmDataModule(L.LightningDataModule):
     Args:
         root: The data set. `synthetic` is the embedded one, rendered at first use under
             `synthetic_dir`; anything else is a directory that must be there.
-        layout: How files lie under `root`: `xjtu_up`, `folder` (identity/image), or `auto`.
+        layout: How files lie under `root`: `xjtu_up`, `folder` (identity/image), `auto` (one of
+            these), or a public database (docs/databases.md).
         domains: Only these domains (`[IF, IN]`); null for all.
         protocol: `first_five` (Shao et al. 2020: closed set), `open_set` (identities disjoint) or
             `cross_domain` (enrol in one domain, probe from another): `palmforge.data.protocols`.
@@ -73,7 +71,7 @@ class PalmDataModule(L.LightningDataModule):
     def __init__(
         self,
         root: str = SYNTHETIC,
-        layout: Literal["auto", "xjtu_up", "folder"] = "auto",
+        layout: Layout = "auto",
         domains: list[str] | None = None,
         protocol: Literal["first_five", "open_set", "cross_domain"] = "first_five",
         train_images: int = 5,
@@ -199,13 +197,8 @@ class PalmDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """P × K batches; the same ones for any number of processes and workers."""
-        return ResumableLoader(
-            self.train,
-            batch_size=self.identities_per_batch * self.images_per_identity // self._world_size,
-            sampler=self._sampler(self.train.labels),
-            drop_last=True,
-            **self._loader_settings(),
-        )
+        sampler = self._sampler(self.train.labels)
+        return training_loader(self.train, sampler, self.num_workers, self.trainer)
 
     def val_dataloader(self) -> DataLoader:
         """Validation images, centred."""
@@ -268,28 +261,14 @@ class PalmDataModule(L.LightningDataModule):
         )
 
     def _eval_loader(self, dataset: PalmDataset) -> DataLoader:
-        return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loader_settings())
-
-    def _loader_settings(self) -> dict:
-        return {
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": limit_threads,
-            "pin_memory": self.trainer is not None and self.trainer.accelerator is not None
-            and "CUDA" in type(self.trainer.accelerator).__name__,
-        }  # fmt: skip
+        return evaluation_loader(dataset, self.eval_batch_size, self.num_workers, self.trainer)
 
     def _render_synthetic(self) -> str:
         try:
             palms = replace(self.synthetic, domains=tuple(self.domains or self.synthetic.domains))
         except ValueError as error:
             raise DataError(f"data.domains: {error}") from error
-        name = f"{palms.num_identities}x{palms.images_per_identity}-{palms.size}px-seed{palms.seed}"
-        root = Path(self.synthetic_dir) / name
-        check_writable(root.parent, "data.synthetic_dir")
-        with FileLock(f"{root}.lock"):  # whoever comes first renders, the others wait
-            palms.write(str(root), num_workers=max(1, self.num_workers))
-        return str(root)
+        return rendered(palms, self.synthetic_dir, self.num_workers)
 
     def _warn(self) -> None:
         if self.problems:

@@ -1,11 +1,13 @@
 """Directories on disk → records.
 
-Two layouts are known:
+Layouts:
 
 * `xjtu_up`: `ROOT/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG`, as XJTU-UP is released, both as
   280 × 280 ROI crops and as full photographs with key points (palmforge.data.keypoints);
 * `folder`: `ROOT/{identity}/image`, any depth-one collection. A folder named like `L_007`, `007_L`
-  or `7-left` also tells the hand and the subject. Key points: `ROOT/keypoints.csv`, or JSON files.
+  or `7-left` also tells the hand and the subject. Key points: `ROOT/keypoints.csv`, or JSON files;
+* the public databases of palmforge.data.databases, by their released names (docs/databases.md).
+  Key points: `ROOT/keypoints.csv`, or JSON files.
 """
 
 from __future__ import annotations
@@ -15,13 +17,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
-from palmforge.data import keypoints
+from palmforge.data.databases import DATABASES, read
+from palmforge.data.databases.reader import expected
 from palmforge.data.images import is_image
 from palmforge.data.records import PalmRecord, Point
+from palmforge.data.sidecar import Sidecar
 from palmforge.errors import DataError
 
-LAYOUTS = ("auto", "xjtu_up", "folder")
+Layout = Literal[
+    "auto", "xjtu_up", "folder", "tongji", "iitd", "polyu_contactless", "polyu_3d", "polyu_ii",
+    "casia", "casia_ms", "mpdv2", "ntu_pi", "ntu_cp", "rest", "coep",
+]  # fmt: skip
+LAYOUTS: tuple[str, ...] = get_args(Layout)
 DEVICES = {"iphone": "I", "huawei": "H", "lg": "L", "samsung": "S", "mi8": "M"}
 ILLUMINATIONS = {"flash": "F", "nature": "N", "natural": "N"}
 DOMAINS = tuple(d + i for d in "IHLSM" for i in "FN")
@@ -37,7 +46,7 @@ class Scan:
 
     Attributes:
         root: The directory that was read.
-        layout: `"xjtu_up"` or `"folder"`.
+        layout: One of `LAYOUTS`, not `"auto"`.
         records: Sorted by domain, identity and file name.
         problems: Path → what is wrong with it and how it was treated.
     """
@@ -62,7 +71,8 @@ def scan(root: str, layout: str = "auto", domains: list[str] | None = None) -> S
 
     Args:
         root: The directory.
-        layout: One of `LAYOUTS`; `auto` is `xjtu_up` where a device folder is found.
+        layout: One of `LAYOUTS`; `auto` is `xjtu_up` where a device folder is found, else `folder`:
+            the other databases are read only by name.
         domains: Only these, for example `["IF", "IN"]`; all by default.
 
     Raises:
@@ -76,23 +86,28 @@ def scan(root: str, layout: str = "auto", domains: list[str] | None = None) -> S
         )
     if layout not in LAYOUTS:
         raise DataError(f"data.layout: {layout!r} is not one of {', '.join(LAYOUTS)}")
+    asked = layout
     if layout == "auto":
         layout = "xjtu_up" if any(d.name.lower() in DEVICES for d in _folders(top)) else "folder"
     result = Scan(root=str(top), layout=layout)
-    (_scan_xjtu if layout == "xjtu_up" else _scan_folder)(top, result)
+    if layout in _SCANS:
+        _SCANS[layout](top, result)
+    else:
+        result.records, result.problems = read(top, DATABASES[layout])
     result.records.sort(key=lambda record: (record.domain, record.identity, record.path))
     if not result.records:
-        problem = next((f". First problem: {p}: {r}" for p, r in result.problems.items()), "")
-        raise DataError(
-            f"{top}: no image of the layout {layout!r} in it ({_EXPECTED[layout]}){problem}"
-        )
+        raise DataError(_nothing(result, asked))
     return _only(result, domains)
 
 
-_EXPECTED = {
-    "xjtu_up": "expected {device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG",
-    "folder": "expected {identity}/image.jpg",
-}
+def _nothing(result: Scan, asked: str) -> str:
+    names = _EXPECTED.get(result.layout) or expected(DATABASES[result.layout])
+    message = f"{result.root}: no image of the layout {result.layout!r} in it (expected {names})"
+    if asked == "auto":
+        others = ", ".join(name for name in LAYOUTS if name not in ("auto", *_EXPECTED))
+        message += f". A public database is read by its name, layout= one of {others}"
+    problem = next((f". First problem: {p}: {r}" for p, r in result.problems.items()), "")
+    return message + problem
 
 
 def _only(result: Scan, domains: list[str] | None) -> Scan:
@@ -141,8 +156,7 @@ def _scan_xjtu(top: Path, result: Scan) -> None:
 
 
 def _scan_domain(folder: Path, device: str, illumination: str, domain: str, result: Scan) -> None:
-    sidecar = folder / keypoints.CSV_NAME
-    table, bad_lines = keypoints.read_csv(sidecar) if sidecar.is_file() else ({}, {})
+    sidecar = Sidecar(folder)
     before, seen = len(result.records), set()
     for identity_dir in _folders(folder):
         match = _XJTU_IDENTITY.match(identity_dir.name)
@@ -151,63 +165,47 @@ def _scan_domain(folder: Path, device: str, illumination: str, domain: str, resu
             continue
         hand, subject = match["hand"].upper(), match["subject"]
         seen |= {f"{identity_dir.name}/{name}" for name in _images(identity_dir)[1]}
-        for path, points in _with_points(identity_dir, sidecar, table, bad_lines, result):
+        for path, points in _with_points(identity_dir, sidecar, result):
             result.records.append(
                 PalmRecord(
                     str(path), subject, hand, f"{hand}_{subject}",
                     device, illumination, domain, points,
                 )
             )  # fmt: skip
-    for name in sorted((table.keys() | bad_lines.keys()) - seen):
-        result.problems[str(folder / name)] = f"listed in {keypoints.CSV_NAME}, but not there"
+    result.problems.update(sidecar.unmet(seen))
     if len(result.records) == before:
         result.problems[str(folder)] = f"domain {domain} is empty"
 
 
 def _scan_folder(top: Path, result: Scan) -> None:
-    sidecar = top / keypoints.CSV_NAME
-    table, bad_lines = keypoints.read_csv(sidecar) if sidecar.is_file() else ({}, {})
+    sidecar = Sidecar(top)
     for identity_dir in _folders(top):
         match = _HAND_FIRST.match(identity_dir.name) or _HAND_LAST.match(identity_dir.name)
         subject = match["subject"] if match else identity_dir.name
         hand = match["hand"][0].upper() if match else ""
         if not _images(identity_dir)[0]:
             result.problems[str(identity_dir)] = "no image in it: left out"
-        for path, points in _with_points(identity_dir, sidecar, table, bad_lines, result):
+        for path, points in _with_points(identity_dir, sidecar, result):
             result.records.append(
                 PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
             )
 
 
 def _with_points(
-    identity_dir: Path,
-    sidecar: Path,
-    table: dict[str, tuple[Point, ...]],
-    bad_lines: dict[str, str],
-    result: Scan,
+    identity_dir: Path, sidecar: Sidecar, result: Scan
 ) -> Iterator[tuple[Path, tuple[Point, ...] | None]]:
     """The usable pictures of an identity and their points; the others become problems."""
     images, names = _images(identity_dir)
     for path in images:
-        name = f"{identity_dir.name}/{path.name}"
-        if name in bad_lines:
-            result.problems[str(path)] = f"left out: {bad_lines[name]}"
-            continue
-        ok, points = _points_of(path, table.get(name), names, result)
-        if ok and points is None and table:  # never a whole hand in place of its palm
-            result.problems[str(path)] = f"left out: not listed in {sidecar}"
-        elif ok:
+        problem, points = sidecar.points_of(path, f"{identity_dir.name}/{path.name}", names)
+        if problem is not None:
+            result.problems[str(path)] = problem
+        else:
             yield path, points
 
 
-def _points_of(
-    path: Path, listed: tuple[Point, ...] | None, names: set[str], result: Scan
-) -> tuple[bool, tuple[Point, ...] | None]:
-    """Key points from the CSV line, else from the JSON file beside the picture, else None."""
-    if listed is not None or path.with_suffix(".json").name not in names:
-        return True, listed
-    try:
-        return True, keypoints.read_json(path.with_suffix(".json"))
-    except ValueError as error:
-        result.problems[str(path)] = f"left out: {error}"
-        return False, None
+_SCANS = {"xjtu_up": _scan_xjtu, "folder": _scan_folder}
+_EXPECTED = {
+    "xjtu_up": "{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG",
+    "folder": "{identity}/image.jpg",
+}

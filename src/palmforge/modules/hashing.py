@@ -7,7 +7,6 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from palmforge.errors import CheckpointError, ConfigError
@@ -15,6 +14,7 @@ from palmforge.losses.hashing import pairwise_hash_loss, quantization_loss
 from palmforge.losses.reduction import Reduction
 from palmforge.metrics.accuracy import ClassifierAccuracy
 from palmforge.metrics.verification_metric import VerificationMetrics
+from palmforge.modules.judged import log_figures, same_classes
 from palmforge.modules.schedule import Schedule, scheduled_adamw
 from palmforge.networks.hashing import HashingOutput, TinyHashing, VGG16Hashing, binarize
 
@@ -178,19 +178,9 @@ class HashingModule(L.LightningModule):
         """Refuses to go on training with other identities; evaluation leaves the classifier out."""
         self._check_architecture(checkpoint["state_dict"])
         theirs = checkpoint.get("class_names", self.class_names)
-        if theirs == self.class_names:
+        left_out = "codes are evaluated, the classifier is not (accuracy is NaN)"
+        if same_classes(self, self.class_names, theirs, left_out):
             return
-        if self._trainer is not None and self.trainer.training:
-            raise CheckpointError(
-                f"the checkpoint was trained on {len(theirs)} identities "
-                f"({', '.join(theirs[:3])}…), "
-                f"this data has {len(self.class_names)} ({', '.join(self.class_names[:3])}…): "
-                "training cannot go on with other classes"
-            )
-        rank_zero_warn(
-            "the checkpoint knows other identities than this data has: codes are evaluated, the "
-            "classifier is not (accuracy is NaN)"
-        )
         state = checkpoint["state_dict"]
         for name, values in self.state_dict().items():
             if name.startswith("network.classifier."):
@@ -224,12 +214,7 @@ class HashingModule(L.LightningModule):
         verification: VerificationMetrics,
         accuracy: ClassifierAccuracy,
     ) -> None:
-        # Both are over all processes already.
-        values: dict[str, float] = {**verification.compute(), "accuracy": float(accuracy.compute())}
-        for name, value in values.items():
-            # The same on all processes; sync_dist because Lightning warns of each one without.
-            self.log(
-                f"{split}/{name}", value, sync_dist=True, prog_bar=name == "eer" and split == "val"
-            )
+        accuracies = {"accuracy": float(accuracy.compute())}
+        log_figures(self, split, verification.compute() | accuracies)
         verification.reset()
         accuracy.reset()

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from palmforge.errors import CheckpointError
 from palmforge.losses.margin import MarginHead, MarginLoss, SupervisedContrastiveLoss
 from palmforge.metrics.verification_metric import VerificationMetrics
+from palmforge.modules.judged import log_figures, same_classes
 from palmforge.modules.schedule import Schedule, scheduled_adamw
 from palmforge.networks.embedding import PalmEmbedding, Standardize
 from palmforge.recognition.weights import load
@@ -212,24 +212,16 @@ class MarginRecognizer(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses another network; refuses other identities too, but only to go on training."""
-        theirs = checkpoint.get("embedding_config")
-        if theirs != self.network.config:
+        network = checkpoint.get("embedding_config")
+        if network != self.network.config:
             raise CheckpointError(
-                f"the checkpoint is of another network ({theirs}) than this config "
+                f"the checkpoint is of another network ({network}) than this config "
                 f"({self.network.config}). Its own config is the config.yaml of its run"
             )
-        names = checkpoint["class_names"]
-        if names == self.class_names:
-            return
-        if self._trainer is not None and self.trainer.training:
-            raise CheckpointError(
-                f"the checkpoint was trained on {len(names)} identities ({', '.join(names[:3])}…), "
-                f"this data has {len(self.class_names)} ({', '.join(self.class_names[:3])}…): "
-                "training cannot go on with other classes"
-            )
-        rank_zero_warn("the checkpoint was trained on other identities: its classifier is left out")
-        ours = {k: v for k, v in self.state_dict().items() if k.startswith("loss.")}
-        checkpoint["state_dict"].update(ours)
+        theirs = checkpoint["class_names"]
+        if not same_classes(self, self.class_names, theirs, "its classifier is left out"):
+            ours = {k: v for k, v in self.state_dict().items() if k.startswith("loss.")}
+            checkpoint["state_dict"].update(ours)
 
     def _collect(self, batch: Batch, verification: VerificationMetrics) -> None:
         verification.update(self(_images(batch)), batch["label"], batch["index"], batch["role"])
@@ -237,10 +229,7 @@ class MarginRecognizer(L.LightningModule):
     def _log_verification(
         self, split: Literal["val", "test"], verification: VerificationMetrics
     ) -> None:
-        for name, value in verification.compute().items():  # over all processes already
-            self.log(
-                f"{split}/{name}", value, sync_dist=True, prog_bar=name == "eer" and split == "val"
-            )
+        log_figures(self, split, verification.compute())
         verification.reset()
 
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
-from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Subset
 
 from palmforge.data import protocols
 from palmforge.data.atomic import check_writable
-from palmforge.data.dataset import limit_threads
+from palmforge.data.embedded import SYNTHETIC, rendered
 from palmforge.data.hands.dataset import HandDataset, HandPictures, Views
 from palmforge.data.hands.records import Hands, read_hands
-from palmforge.data.layouts import Scan
+from palmforge.data.layouts import Layout, Scan
+from palmforge.data.loaders import evaluation_loader, training_loader
 from palmforge.data.protocols import Split
 from palmforge.data.records import PalmRecord
-from palmforge.data.sampler import IdentityBatchSampler, ResumableLoader
+from palmforge.data.sampler import IdentityBatchSampler
 from palmforge.data.synthetic import SyntheticPalms
-
-SYNTHETIC = "synthetic"
 
 
 class HandDataModule(L.LightningDataModule):
@@ -59,7 +56,7 @@ class HandDataModule(L.LightningDataModule):
     def __init__(
         self,
         root: str = SYNTHETIC,
-        layout: Literal["auto", "xjtu_up", "folder"] = "auto",
+        layout: Layout = "auto",
         domains: list[str] | None = None,
         views: Views = "landmarks",
         image_size: int = 160,
@@ -99,7 +96,9 @@ class HandDataModule(L.LightningDataModule):
     @cached_property
     def hands(self) -> Hands:
         """What `root` holds."""
-        root = self._render_synthetic() if self.root == SYNTHETIC else self.root
+        root = self.root
+        if root == SYNTHETIC:
+            root = rendered(self.synthetic, self.synthetic_dir, self.num_workers)
         return read_hands(root, self.layout, self.domains)
 
     @property
@@ -150,13 +149,7 @@ class HandDataModule(L.LightningDataModule):
             rank,
             world,
         )
-        return ResumableLoader(
-            self.train,
-            batch_size=self.identities_per_batch * self.images_per_identity // world,
-            sampler=sampler,
-            drop_last=True,
-            **self._loader_settings(),
-        )
+        return training_loader(self.train, sampler, self.num_workers, self.trainer)
 
     def val_dataloader(self) -> DataLoader:
         """Views of people not trained on."""
@@ -169,22 +162,4 @@ class HandDataModule(L.LightningDataModule):
     def _eval_loader(self, dataset: HandDataset) -> DataLoader:
         step = max(1, -(-len(dataset) // self.max_eval_images))
         chosen = Subset(dataset, range(0, len(dataset), step))
-        return DataLoader(chosen, batch_size=self.eval_batch_size, **self._loader_settings())
-
-    def _loader_settings(self) -> dict:
-        return {
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": limit_threads,
-            "pin_memory": self.trainer is not None and self.trainer.accelerator is not None
-            and "CUDA" in type(self.trainer.accelerator).__name__,
-        }  # fmt: skip
-
-    def _render_synthetic(self) -> str:
-        palms = self.synthetic
-        name = f"{palms.num_identities}x{palms.images_per_identity}-{palms.size}px-seed{palms.seed}"
-        root = Path(self.synthetic_dir) / name
-        check_writable(root.parent, "data.synthetic_dir")
-        with FileLock(f"{root}.lock"):  # whoever comes first renders, the others wait
-            palms.write(str(root), num_workers=max(1, self.num_workers))
-        return str(root)
+        return evaluation_loader(chosen, self.eval_batch_size, self.num_workers, self.trainer)
