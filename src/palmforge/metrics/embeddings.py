@@ -21,6 +21,7 @@ from palmforge.metrics.pairs import Tile, sort_by_label, walk_cross, walk_pairs
 from palmforge.metrics.scores import ScoreCounts, as_numpy
 
 FloatDistance = Literal["euclidean", "cosine"]
+PairDistance = Callable[[Tensor, Tensor], Tensor]  # [A, …], [B, …] → [A, B] float32 >= 0
 DEFAULT_FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 BLOCK = 2_000_000  # pairs in a tile: about 120 MB of distances in two precisions, keys, masks
 EXACT_PAIRS = 16_000_000  # up to here all distances are held: 64 MB
@@ -69,17 +70,18 @@ def pair_distances(
     labels: Tensor | NDArray[np.integer],
     gallery: Tensor | NDArray[Any] | None = None,
     gallery_labels: Tensor | NDArray[np.integer] | None = None,
-    distance: FloatDistance = "euclidean",
+    distance: FloatDistance | PairDistance = "euclidean",
     block: int = BLOCK,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Every genuine and every impostor distance, for sets whose pairs fit in memory.
 
     Args:
-        embeddings: [N, D]; without a gallery, all pairs i < j of it are compared.
+        embeddings: [N, D] ([N, …] for a distance of your own); without a gallery, all pairs i < j
+            of it are compared.
         labels: [N] integers.
         gallery: [M, D]; if given, the pairs are `embeddings` x `gallery`.
         gallery_labels: [M] integers.
-        distance: "euclidean" or "cosine".
+        distance: "euclidean", "cosine", or a function of two sets of templates.
         block: pairs computed at a time; changes no result.
 
     Returns:
@@ -106,7 +108,7 @@ def embedding_counts(
     labels: Tensor | NDArray[np.integer],
     gallery: Tensor | NDArray[Any] | None = None,
     gallery_labels: Tensor | NDArray[np.integer] | None = None,
-    distance: FloatDistance = "euclidean",
+    distance: FloatDistance | PairDistance = "euclidean",
     fars: tuple[float, ...] = DEFAULT_FARS,
     exact_pairs: int = EXACT_PAIRS,
     block: int = BLOCK,
@@ -216,7 +218,7 @@ def _prepare(
     labels: Tensor | NDArray[np.integer],
     gallery: Tensor | NDArray[Any] | None,
     gallery_labels: Tensor | NDArray[np.integer] | None,
-    distance: FloatDistance,
+    distance: FloatDistance | PairDistance,
     block: int,
 ) -> tuple[Iterable[Tile], Callable[[Tile], Tensor], int]:
     """(tiles, distances of a tile, number of pairs)."""
@@ -232,6 +234,8 @@ def _prepare(
         pairs = rows.size * columns.size
 
     def measure(tile: Tile) -> Tensor:
+        if callable(distance):
+            return distance(a[tile.rows], b[tile.column :])
         return pairwise_distances(a[tile.rows], b[tile.column :], distance)
 
     return tiles, measure, pairs
@@ -242,9 +246,9 @@ def _sorted(
 ) -> tuple[Tensor, NDArray[np.int64]]:
     values = embeddings if isinstance(embeddings, Tensor) else torch.from_numpy(embeddings)
     order, ascending = sort_by_label(as_numpy(labels))
-    if values.ndim != 2 or len(values) != order.size:
+    if values.ndim < 2 or len(values) != order.size:
         raise ValueError(f"{tuple(values.shape)} embeddings but {order.size} labels")
-    finite = torch.isfinite(values).all(1)
+    finite = torch.isfinite(values).flatten(1).all(1)
     if not bool(finite.all()):
         raise ValueError(f"{int((~finite).sum())} of {len(values)} embeddings hold NaN or infinity")
     return values.detach()[torch.from_numpy(order).to(values.device)], ascending
