@@ -15,7 +15,9 @@ NAMES = (
     "feature_cache",
     "packed_hamming",
     "recognition",
+    "shifted_hamming",
     "renderer",
+    "gallery",
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from palmforge.metrics.scores import ScoreCounts
-from palmforge.plots import COLOURS, det_figure, histogram_figure, montage, roc_figure
+from palmforge.plots import COLOURS, _thinned, det_figure, histogram_figure, montage, roc_figure
 
 
 def _scores(shift: float = 30, seed: int = 0, whole: bool = True) -> ScoreCounts:
@@ -51,6 +51,30 @@ def test_det_of_gaussian_scores_is_a_straight_line() -> None:
     np.testing.assert_array_equal(*diagonal.get_data())
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[0] == "0.001 %" and labels[-1] == "40 %"
+
+
+@pytest.mark.parametrize("draw", [roc_figure, det_figure])
+def test_a_thinned_curve_has_few_of_the_points_and_both_ends(draw) -> None:
+    scores = {"a": _scores(20, whole=False)}
+    whole, thin = (draw(scores, max_points=points).axes[0].lines[0] for points in (None, 400))
+    points, kept = whole.get_xydata(), thin.get_xydata()
+    assert len(points) > 5000 and 200 < len(kept) <= 400
+    assert {*map(tuple, kept)} <= {*map(tuple, points)}
+    np.testing.assert_array_equal(kept[[0, -1]], points[[0, -1]])
+
+
+def test_thinning_skips_only_what_cannot_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.pareto(1, 100_000))  # a few steps span much of the axis
+    y = np.cumsum(rng.pareto(1, 100_000))
+    kept = _thinned(x, y, 400)
+    skipped = np.diff(kept) > 1
+    lengths = np.diff(x[kept]) / np.ptp(x) + np.diff(y[kept]) / np.ptp(y)
+    assert len(kept) <= 400 and skipped.any()
+    assert lengths[skipped].max() <= 2 / 200  # both axes together are 2 long, in 200 pieces
+    assert lengths[~skipped].max() > 0.05
+    flat = _thinned(np.zeros(1000), np.zeros(1000), 10)
+    assert list(flat) == [0, 999]
 
 
 def test_more_curves_than_colours_and_perfect_scores_can_be_drawn() -> None:

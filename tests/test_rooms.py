@@ -11,7 +11,7 @@ from conftest import ROOT
 SOURCE = ROOT / "src" / "palmforge"
 FLOORS = (
     ("errors", "losses", "networks", "metrics", "plots"),
-    ("data", "recognition", "localization"),
+    ("data", "recognition", "localization", "search", "report", "evaluation"),
     ("modules", "callbacks"),
     ("commands", "checkpoints"),
     ("cli",),

@@ -29,7 +29,7 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
 # Commands whose required settings are --name value, as the others.
-_ALL_BY_NAME = ("data synthesize", "locate")
+_ALL_BY_NAME = ("data synthesize", "evaluate", "gallery", "locate")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 
@@ -39,7 +39,7 @@ warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 def own_commands() -> dict[str, Any]:
     """Our subcommands that need no Trainer: name → what `jsonargparse.auto_cli` takes."""
-    from palmforge.commands import data, locate, recognizer, study
+    from palmforge.commands import data, evaluate, gallery, locate, recognizer, study
     from palmforge.localization.weights import export_localizer
 
     return {
@@ -52,6 +52,15 @@ def own_commands() -> dict[str, Any]:
             "export": export_localizer,
         },
         "recognizer": {"export": recognizer.export, "verify": recognizer.verify},
+        "evaluate": evaluate.evaluate,
+        "gallery": {
+            "build": gallery.build,
+            "add": gallery.add,
+            "remove": gallery.remove,
+            "calibrate": gallery.calibrate,
+            "search": gallery.search,
+            "info": gallery.info,
+        },
     }
 
 

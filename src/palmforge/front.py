@@ -26,6 +26,9 @@ Data
   locate     cut palms out of photos:   locate predict --images photos --out palms
              measure, train locators:   locate evaluate | locate fit | locate export
   recognizer embed and verify ROIs:     recognizer verify | recognizer export
+  evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml
+  gallery    enrol, search 1:N:         gallery build --codes codes.parquet --out DIR
+             change, measure it:        gallery add | remove | calibrate | search | info
 
 Presets compose, the later one wins:
   train.py fit --config configs/experiment/dhn_teacher.yaml \\

@@ -75,7 +75,7 @@ def test_what_is_no_recogniser_is_refused(network, tmp_path):
     with pytest.raises(CheckpointError, match="no recogniser 'nothing'"):
         load("nothing")
     (tmp_path / "text.ckpt").write_text("no")
-    with pytest.raises(CheckpointError, match="not a checkpoint of MarginRecognizer"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of a recogniser"):
         load(str(tmp_path / "text.ckpt"))
     save(network, str(tmp_path / "cut"), "a test")
     weights = tmp_path / "cut" / "model.safetensors"

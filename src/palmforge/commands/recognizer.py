@@ -23,8 +23,7 @@ from palmforge.errors import BadImage, DataError
 from palmforge.localization.location import Localizer
 from palmforge.localization.methods import load_localizer
 from palmforge.metrics.verification_metric import VerificationMetrics
-from palmforge.recognition import load, save
-from palmforge.recognition.embedding import EmbeddingRecognizer
+from palmforge.recognition import Recognizer, load, load_network, save
 
 COLOURS = ("rgb", "grey")
 _BATCH = 64
@@ -40,7 +39,7 @@ def export(checkpoint: str, out: str, made_by: str = "", half: bool = True) -> N
         half: Weights in float16.
     """
     check_writable(Path(out), "out")
-    network = load(checkpoint).network
+    network = load_network(checkpoint)
     save(network, out, made_by or f"train.py recognizer export {checkpoint} {out}", half)
     size = sum(file.stat().st_size for file in Path(out).iterdir()) / 2**20
     Console(markup=False).print(f"{out}: {size:.1f} MiB, {network.config}")
@@ -83,7 +82,7 @@ def verify(
 
 
 def _verify_set(
-    model: EmbeddingRecognizer,
+    model: Recognizer,
     name: str,
     records: list[PalmRecord],
     roi_size: int,

@@ -24,6 +24,8 @@ def rendered(palms: SyntheticPalms, synthetic_dir: str, num_workers: int = 1) ->
         DataError: If the directory cannot be written to.
     """
     name = f"{palms.num_identities}x{palms.images_per_identity}-{palms.size}px-seed{palms.seed}"
+    if palms.what == "rois":
+        name += f"-rois-{palms.frame_error:g}"
     root = Path(synthetic_dir) / name
     check_writable(root.parent, "data.synthetic_dir")
     with FileLock(f"{root}.lock"):  # whoever comes first renders, the others wait

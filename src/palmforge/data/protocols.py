@@ -71,10 +71,10 @@ def first_five(records: list[PalmRecord], train_images: int = 5, val_images: int
             f"data.val_images: {val_images} of {train_images} training images cannot be held out "
             "(0, or 2 and more, so that they make genuine pairs, and fewer than data.train_images)"
         )
-    first, rest = _head_and_tail(records, train_images)
+    first, rest = head_and_tail(records, train_images)
     train, val = first, first
     if val_images:
-        train, val = _head_and_tail(first, train_images - val_images)
+        train, val = head_and_tail(first, train_images - val_images)
     notes = []
     if not val_images:
         notes.append("validation repeats the training images: the paper holds none out")
@@ -146,7 +146,7 @@ def cross_domain(
             )
     if both := set(train_domains) & set(test_domains):
         raise DataError(f"cross_domain: {', '.join(sorted(both))} is in train and in test")
-    train, val = _head_and_tail([r for r in records if r.domain in train_domains], train_images)
+    train, val = head_and_tail([r for r in records if r.domain in train_domains], train_images)
     probes = [record for record in records if record.domain in test_domains]
     roles = [Role.GALLERY] * len(train) + [Role.PROBE] * len(probes)
     unknown = {r.identity for r in probes} - {r.identity for r in train}
@@ -155,13 +155,19 @@ def cross_domain(
     return _checked(Split(train, val or train, train + probes, roles, not unknown, notes))
 
 
-def _head_and_tail(
-    records: Iterable[PalmRecord], count: int
+def head_and_tail(
+    records: Iterable[PalmRecord], count: int, by_domain: bool = True
 ) -> tuple[list[PalmRecord], list[PalmRecord]]:
-    """The first `count` images of each identity in each domain, and the others."""
+    """The first `count` images (file names sorted) of each identity and domain, and the others.
+
+    Args:
+        records: In any order.
+        count: How many.
+        by_domain: Whether an identity has a first image in each domain, or one in all.
+    """
     groups: dict[tuple[str, str], list[PalmRecord]] = defaultdict(list)
     for record in records:
-        groups[record.domain, record.identity].append(record)
+        groups[record.domain if by_domain else "", record.identity].append(record)
     head, tail = [], []
     for key in sorted(groups):
         images = sorted(groups[key], key=lambda r: (os.path.basename(r.path), r.path))

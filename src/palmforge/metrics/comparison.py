@@ -57,6 +57,20 @@ class ExtremePair(NamedTuple):
     distance: float
 
 
+class Searches(NamedTuple):
+    """What came out when each probe was searched for in the gallery.
+
+    Attributes:
+        mated: [N] distance of a probe to the nearest image of its own, enrolled identity.
+        ranks: [N] int64, the place of that identity; 1 = nobody else is as near.
+        nonmated: [M] distance to the nearest image, of probes whose identity is not enrolled.
+    """
+
+    mated: Floats
+    ranks: Ints
+    nonmated: Floats
+
+
 class Comparison:
     """The pairs of a test set.
 
@@ -137,6 +151,32 @@ class Comparison:
             alone, others = self._ranks_in(self.singles), self._ranks_in(self.probes, self.gallery)
             self._ranks = np.concatenate([alone, others])
         return self._ranks
+
+    def searches(self, block: int = 4_000_000) -> Searches:
+        """Every probe against the gallery (ISO/IEC 19795-1: mated and non-mated searches).
+
+        Args:
+            block: Distances held at a time (at least one row).
+
+        Raises:
+            ValueError: there is no gallery or no probe.
+        """
+        items, others = self.probes, self.gallery
+        if not len(items) or not len(others):
+            raise ValueError(f"{len(items)} probes, {len(others)} gallery images: nothing to find")
+        identities, first = np.unique(others.labels, return_index=True)
+        own = np.searchsorted(identities, items.labels).clip(max=identities.size - 1)
+        enrolled = identities[own] == items.labels
+        mine, top = np.empty(len(items)), np.empty(len(items))
+        step = max(1, block // len(others))
+        for row in range(0, len(items), step):
+            end = min(len(items), row + step)
+            found = self.row_distances(items, others, row, end)
+            nearest = np.minimum.reduceat(found, first, axis=1)
+            mine[row:end] = nearest[np.arange(end - row), own[row:end]]
+            top[row:end] = nearest.min(axis=1)
+        ranks = self._ranks_in(items, others)
+        return Searches(mine[enrolled], ranks[enrolled], top[~enrolled])
 
     def row_distances(self, items: Items, others: Items, row: int, end: int) -> NDArray[Any]:
         """[rows, M] distances of some items to all others."""

@@ -52,6 +52,7 @@ class HashingModule(L.LightningModule):
     """
 
     network: TinyHashing | VGG16Hashing
+    architecture: dict[str, Any]  # the network's arguments
 
     def __init__(
         self,
@@ -171,8 +172,10 @@ class HashingModule(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the names of the classes, which give the logits their meaning."""
+        """Keeps the names of the classes, and what the network is rebuilt from."""
         checkpoint["class_names"] = self.class_names
+        checkpoint["network_class"] = type(self.network).__name__
+        checkpoint["architecture"] = self.architecture
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on training with other identities; evaluation leaves the classifier out."""

@@ -89,7 +89,12 @@ class HashingStudent(HashingModule):
         self.temperature = temperature
         self.scale_by_t2 = scale_by_t2
         self.feature_cache_dir = feature_cache_dir
-        self.network = TinyHashing(num_bits, len(self.class_names), image_size)
+        self.architecture = {
+            "num_bits": num_bits,
+            "num_classes": len(self.class_names),
+            "image_size": image_size,
+        }
+        self.network = TinyHashing(**self.architecture)
         self.teacher = None
         self._teacher_cache: FeatureCache | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -136,11 +136,6 @@ class HashingTeacher(HashingModule):
         logits = self.network.classifier(features).float()
         return cross_entropy(logits / self.temperature, batch["label"])
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what `load_teacher` needs to build the network."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["architecture"] = self.architecture
-
     def _forward_cached(self, batch: Batch) -> HashingOutput:
         images = self.images(batch)
         if self._feature_cache is None:
@@ -176,7 +171,7 @@ def load_teacher(path: str) -> tuple[VGG16Hashing, list[str], str]:
         ) from None
     except Exception as error:
         raise CheckpointError(f"model.teacher_ckpt: {path} cannot be read: {error}") from error
-    if "architecture" not in checkpoint:
+    if checkpoint.get("network_class") != VGG16Hashing.__name__:
         raise CheckpointError(f"model.teacher_ckpt: {path} is not a checkpoint of HashingTeacher")
     network = VGG16Hashing(**checkpoint["architecture"])
     prefix = "network."

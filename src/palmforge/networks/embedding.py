@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
 from palmforge.errors import ConfigError
-
-Standardize = Literal["image", "none"]
-
-# What the channels of a colour picture are worth where only grey is read. Haemoglobin absorbs
-# green and blue: creases show there, and hardly in red.
-GREY_WEIGHTS = (0.25, 0.5, 0.25)
+from palmforge.networks.preparation import Standardize, check_standardize, prepare
 
 
 class PalmEmbedding(nn.Module):
@@ -50,8 +45,7 @@ class PalmEmbedding(nn.Module):
         backbone_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if standardize not in ("image", "none"):
-            raise ConfigError(f"model.standardize: {standardize!r} is neither image nor none")
+        check_standardize(standardize)
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "embedding_dim": embedding_dim,
@@ -94,32 +88,14 @@ class PalmEmbedding(nn.Module):
         return self.linear(self.norm(self.pool(maps)))
 
     def prepare(self, images: Tensor, size: int) -> Tensor:
-        """What the first convolution reads: `[N, 1 or 3, size, size]`.
-
-        Raises:
-            ValueError: If `images` are not `[N, 3, H, W]` floats.
-        """
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"images [N, 3, H, W] of floats in [0, 1] expected, got {images.dtype} "
-                f"{list(images.shape)}"
-            )
-        if self.grey:
-            weights = images.new_tensor(GREY_WEIGHTS).view(3, 1, 1)
-            images = (images * weights).sum(1, keepdim=True)
-        if tuple(images.shape[2:]) != (size, size):
-            # Antialiased: else a photograph of 400 pixels would give lines that no palm has.
-            images = interpolate(
-                images, (size, size), mode="bilinear", align_corners=False, antialias=True
-            )
-        if self.standardize == "image":
-            sd, mean = torch.std_mean(images, dim=(2, 3), keepdim=True)
-            images = (images - mean) / (sd + 1e-3)  # an even picture stays even
-        return images.contiguous(memory_format=torch.channels_last)
+        """What the first convolution reads: `[N, 1 or 3, size, size]`."""
+        return prepare(images, size, self.grey, self.standardize)
 
 
 def _backbone(name: str, channels: int, arguments: dict[str, Any]) -> nn.Module:
     """`[N, channels, S, S]` → `[N, C, h, w]`."""
+    import palmforge.networks.mobilefacenet  # noqa: F401  (makes timm know it)
+
     try:
         return timm.create_model(
             name, pretrained=False, in_chans=channels, num_classes=0, global_pool="", **arguments

@@ -7,8 +7,20 @@ Example:
     >>> recognizer.distance(templates, templates).shape     # doctest: +SKIP
 """
 
+from palmforge.recognition.competitive_code import CompetitiveCode
 from palmforge.recognition.embedding import EmbeddingRecognizer
+from palmforge.recognition.hashing import HashingRecognizer
+from palmforge.recognition.multi_order_code import MultiOrderCode
 from palmforge.recognition.recognizer import Recognizer
-from palmforge.recognition.weights import load, save
+from palmforge.recognition.weights import load, load_network, save
 
-__all__ = ["EmbeddingRecognizer", "Recognizer", "load", "save"]
+__all__ = [
+    "CompetitiveCode",
+    "EmbeddingRecognizer",
+    "HashingRecognizer",
+    "MultiOrderCode",
+    "Recognizer",
+    "load",
+    "load_network",
+    "save",
+]

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from palmforge.metrics.embeddings import pairwise_distances
+from palmforge.networks.ccnet import CCNet
 from palmforge.networks.embedding import PalmEmbedding
 
 
 class EmbeddingRecognizer(nn.Module):
-    """A trained `PalmEmbedding`, for using: in eval mode, without gradients.
+    """A trained `PalmEmbedding` or `CCNet`, for using: in eval mode, without gradients.
 
     Args:
         network: With its weights.
+        name: What to call it.
+        class_names: The identities that it was trained on, where they are known.
         batch_size: Pictures that `embed` takes at a time.
     """
 
-    def __init__(self, network: PalmEmbedding, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        network: PalmEmbedding | CCNet,
+        name: str = "embedding",
+        class_names: Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.name = name
+        self.class_names = class_names
         self.batch_size = batch_size
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def template_bytes(self) -> int:
+        """Size of one template."""
+        return 4 * self.network.linear.out_features
 
     def train(self, mode: bool = True) -> EmbeddingRecognizer:
         """Stays in eval mode, whatever holds it: batch norm must not see the batch."""

@@ -8,7 +8,18 @@ from torch import Tensor
 
 
 class Recognizer(Protocol):
-    """Turns ROIs into templates and compares templates."""
+    """Turns ROIs into templates and compares templates.
+
+    Attributes:
+        name: What to call it.
+        template_bytes: Size of one template.
+    """
+
+    name: str
+
+    @property
+    def template_bytes(self) -> int:
+        """Size of one template."""
 
     def embed(self, rois: Tensor) -> Tensor:
         """`[N, 3, H, W]` RGB, uint8 or float in [0, 1] → `[N, …]` templates."""
