@@ -18,6 +18,7 @@ NAMES = (
     "shifted_hamming",
     "renderer",
     "gallery",
+    "evaluation",
 )
 
 

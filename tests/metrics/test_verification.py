@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from pyeer.eer_stats import calculate_roc, get_eer_values
 from sklearn import metrics as sk
 
 from palmforge.metrics.scores import ScoreCounts
@@ -86,6 +87,19 @@ def test_curves_agree_with_scikit_learn(genuine, impostor) -> None:
         # scikit-learn (<= 1.8) may put a point at its own infinity, where nothing is accepted.
         at = np.searchsorted(curve.thresholds, t, side="right") - 1 if np.isfinite(t) else 0
         assert (curve.far[at], curve.frr[at]) == (pytest.approx(f), pytest.approx(r))
+
+
+@both
+def test_the_eer_lies_where_pyeer_has_it(genuine, impostor) -> None:
+    """pyeer (FVC2000) gives the two rates nearest the crossing; ours is interpolated between."""
+    scores = (np.asarray(values, float) for values in (genuine, impostor))
+    _, fmr, fnmr = calculate_roc(*scores, ds_scores=True, rates=True)
+    # Its curve lacks the end where nothing is accepted.
+    _, low, high, middle = get_eer_values(np.append(fmr, 0.0), np.append(fnmr, 1.0))
+    eer = equal_error_rate(genuine, impostor)[0]
+    assert low - 1e-12 <= eer <= high + 1e-12
+    if high - low < 0.01:
+        assert eer == pytest.approx(middle, abs=0.005)
 
 
 @both
