@@ -218,6 +218,8 @@ def _locate_one(
 
 
 def _workers(asked: int | None, jobs: int) -> int:
+    if asked is not None and asked < 0:
+        raise ConfigError(f"num_workers: {asked} is less than none")
     return min(asked if asked is not None else os.cpu_count() or 1, max(1, jobs))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from palmforge.data.images import read_image, scale_points
 from palmforge.data.roi import quad_side
+from palmforge.errors import ConfigError
 from palmforge.localization.location import Localizer, PalmLocation
 from palmforge.metrics.localization import intersection_area, polygon_area
 
@@ -22,12 +23,22 @@ class Acceptance:
     Attributes:
         min_confidence: Of the method, 0..1.
         min_side: Side of the ROI in the picture, in pixels.
-        max_outside: Share of the ROI that may lie outside the picture.
+        max_outside: Share of the ROI that may lie outside the picture, 0..1.
+
+    Raises:
+        ConfigError: A number out of its range.
     """
 
     min_confidence: float = 0.5
     min_side: float = 32.0
     max_outside: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("min_confidence", "max_outside"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"accept.{name}: {getattr(self, name)} is not between 0 and 1")
+        if self.min_side < 1:
+            raise ConfigError(f"accept.min_side: {self.min_side} pixels are less than one")
 
 
 @dataclass(frozen=True)

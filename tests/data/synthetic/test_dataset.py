@@ -149,6 +149,8 @@ def test_other_settings_do_not_mix_with_what_is_there(written):
         {"frame_error": -1.0},
         {"frame_error": 1.0},
         {"domains": ("wild", "IF")},
+        {"domains": "wild"},
+        {"size": 128.5},
     ],
 )
 def test_settings_that_cannot_be_rendered_are_refused(bad):

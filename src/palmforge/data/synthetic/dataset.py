@@ -67,12 +67,17 @@ class SyntheticPalms:
         Raises:
             ValueError: unknown or repeated domain, nothing to render, or a number out of range.
         """
+        if isinstance(self.domains, str):
+            raise ValueError(f"domains is a list of names, got the word {self.domains!r}")
         object.__setattr__(self, "domains", tuple(self.domains))  # YAML gives lists
         for domain in self.domains:
             get_preset(domain)
         if not self.domains or len(set(self.domains)) < len(self.domains):
             raise ValueError(f"domains must be distinct and at least one, got {self.domains}")
         counts = (self.num_identities, self.images_per_identity)
+        numbers = (*counts, self.size, self.seed, self.shard_size)
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError(f"numbers of pictures and pixels are whole, got {self}")
         least = 64 if self.what == "hands" else 32
         if min(counts) < 1 or self.size < least or min(self.seed, self.shard_size) < 0:
             raise ValueError(

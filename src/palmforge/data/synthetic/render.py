@@ -152,6 +152,8 @@ def render_roi(
         ValueError: unknown preset, or a number out of range.
     """
     _check(size, least=32)
+    if frame_error < 0:
+        raise ValueError(f"frame_error must be >= 0, got {frame_error}")
     drawn = draw_capture(identity, capture, preset, seed)
     skin = paint_skin(identity, seed, round(_ROI_DENSITY * size), PALM_BOX)
     mesh = _mesh(identity, seed, PALM_BOX)
