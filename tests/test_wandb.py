@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,13 @@ def _read(run: Path) -> dict[str, list]:
     from wandb.proto import wandb_internal_pb2
 
     records: dict[str, list] = {}
-    for data in _records(next(run.glob("*.wandb"))):
+    for _ in range(
+        60
+    ):  # wandb writes from a process of its own, which a busy machine keeps waiting
+        if files := list(run.glob("*.wandb")):
+            break
+        time.sleep(0.5)
+    for data in _records(files[0]):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         kind = record.WhichOneof("record_type")

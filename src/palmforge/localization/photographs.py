@@ -23,7 +23,7 @@ class Acceptance:
     Attributes:
         min_confidence: Of the method, 0..1.
         min_side: Side of the ROI in the picture, in pixels.
-        max_outside: Share of the ROI that may lie outside the picture, 0..1.
+        max_outside: Share of the ROI that may lie outside the picture, at most 1.
 
     Raises:
         ConfigError: A number out of its range.
@@ -34,9 +34,10 @@ class Acceptance:
     max_outside: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("min_confidence", "max_outside"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"accept.{name}: {getattr(self, name)} is not between 0 and 1")
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigError(f"accept.min_confidence: {self.min_confidence} is not in 0 … 1")
+        if self.max_outside > 1:
+            raise ConfigError(f"accept.max_outside: {self.max_outside} is more than all of a ROI")
         if self.min_side < 1:
             raise ConfigError(f"accept.min_side: {self.min_side} pixels are less than one")
 
