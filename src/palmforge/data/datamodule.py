@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -13,8 +12,8 @@ from torch.utils.data import DataLoader
 from palmforge.data import protocols
 from palmforge.data.augmentation import Preset, RoiAugmentation
 from palmforge.data.dataset import PalmDataset
-from palmforge.data.embedded import SYNTHETIC, rendered
-from palmforge.data.layouts import Layout, Scan, scan
+from palmforge.data.embedded import SYNTHETIC, scan_root
+from palmforge.data.layouts import Layout, Scan
 from palmforge.data.loaders import evaluation_loader, training_loader
 from palmforge.data.protocols import Split
 from palmforge.data.records import PalmRecord
@@ -143,9 +142,10 @@ class PalmDataModule(L.LightningDataModule):
     @cached_property
     def scan(self) -> Scan:
         """What `root` holds; the embedded data set is rendered if it is not there yet."""
-        if self.root == SYNTHETIC:
-            return scan(self._render_synthetic(), "xjtu_up", self.domains)
-        return scan(self.root, self.layout, self.domains)
+        return scan_root(
+            self.root, self.layout, self.domains, self.synthetic, self.synthetic_dir,
+            self.num_workers,
+        )  # fmt: skip
 
     @cached_property
     def split(self) -> Split:
@@ -262,13 +262,6 @@ class PalmDataModule(L.LightningDataModule):
 
     def _eval_loader(self, dataset: PalmDataset) -> DataLoader:
         return evaluation_loader(dataset, self.eval_batch_size, self.num_workers, self.trainer)
-
-    def _render_synthetic(self) -> str:
-        try:
-            palms = replace(self.synthetic, domains=tuple(self.domains or self.synthetic.domains))
-        except ValueError as error:
-            raise DataError(f"data.domains: {error}") from error
-        return rendered(palms, self.synthetic_dir, self.num_workers)
 
     def _warn(self) -> None:
         if self.problems:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from palmforge.data.atomic import check_writable
+from palmforge.data.layouts import Scan, scan
 from palmforge.data.synthetic import SyntheticPalms
+from palmforge.errors import DataError
 
 SYNTHETIC = "synthetic"  # the root that stands for it
+
+
+def scan_root(
+    root: str,
+    layout: str,
+    domains: list[str] | None,
+    palms: SyntheticPalms,
+    synthetic_dir: str,
+    num_workers: int = 1,
+) -> Scan:
+    """What a root holds; `SYNTHETIC` stands for these palms.
+
+    Raises:
+        DataError: As `scan`; or if a domain cannot be rendered.
+    """
+    if root != SYNTHETIC:
+        return scan(root, layout, domains)
+    try:
+        palms = replace(palms, domains=tuple(domains or palms.domains))
+    except ValueError as error:
+        raise DataError(f"data.domains: {error}") from error
+    return scan(rendered(palms, synthetic_dir, num_workers), "auto", domains)
 
 
 def rendered(palms: SyntheticPalms, synthetic_dir: str, num_workers: int = 1) -> str:

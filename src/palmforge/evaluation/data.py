@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from palmforge.data.embedded import SYNTHETIC, rendered
-from palmforge.data.layouts import Layout, Scan, scan
+from palmforge.data.embedded import SYNTHETIC, scan_root
+from palmforge.data.layouts import Layout
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiCache, RoiSettings
 from palmforge.data.synthetic import SyntheticPalms
@@ -67,7 +67,10 @@ class PalmSet:
         self.data = data
         points = None if data.localizer is None else PointCache(data.cache_dir, data.localizer)
         self.cache = RoiCache(data.cache_dir, data.roi, points)
-        found = _scan(data)
+        found = scan_root(
+            data.root, data.layout, data.domains, data.synthetic, data.synthetic_dir,
+            data.num_workers,
+        )  # fmt: skip
         self.cache.fill(found.records, num_threads=max(1, data.num_workers))
         bad = self.cache.problems(found.records)
         self.problems = {**found.problems, **bad}
@@ -91,14 +94,3 @@ class PalmSet:
             return image
         luma = np.rint(image @ np.array(GREY)).astype(np.uint8)
         return np.repeat(luma[..., None], 3, axis=2)
-
-
-def _scan(data: EvaluationData) -> Scan:
-    if data.root != SYNTHETIC:
-        return scan(data.root, data.layout, data.domains)
-    try:
-        domains = tuple(data.domains or data.synthetic.domains)
-        palms = replace(data.synthetic, domains=domains)
-    except ValueError as error:
-        raise DataError(f"data.domains: {error}") from error
-    return scan(rendered(palms, data.synthetic_dir, data.num_workers), "auto", data.domains)
