@@ -60,6 +60,12 @@ def test_closed_set_has_a_verification_and_an_identification_part_for_each_domai
     assert {record.domain for record in made[2].records} == {"IN"}
 
 
+def test_a_set_without_domains_has_both_closed_set_parts_too():
+    verification, identification = parts.closed_set(records(domains=("",), images=7), 5)
+    assert parts.has_intervals("closed_set", verification.name)
+    assert not parts.has_intervals("closed_set", identification.name)
+
+
 def test_cross_domain_is_a_matrix_whose_diagonal_compares_nothing_with_itself():
     made = parts.cross_domain(records(domains=("IF", "IN", "HF")), FRACTIONS, 0)
     assert len(made) == 9

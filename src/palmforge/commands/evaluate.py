@@ -17,9 +17,9 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError, DataError
 from palmforge.evaluation import parts as protocols
 from palmforge.evaluation.data import EvaluationData, PalmSet
-from palmforge.evaluation.figures import RANK1, all_figures
+from palmforge.evaluation.figures import all_figures
 from palmforge.evaluation.overlap import check_unseen
-from palmforge.evaluation.parts import TEST, VALIDATION, Part, Protocol
+from palmforge.evaluation.parts import Part, Protocol, has_intervals
 from palmforge.evaluation.run import Figuring, Judged, judge
 from palmforge.evaluation.scores import read_scores, write_scores
 from palmforge.evaluation.summary import TITLES, summarize
@@ -149,13 +149,9 @@ def _judge(
     figuring: Figuring,
 ) -> list[Judged]:
     judged = []
-    # A matrix of a hundred parts has no room for intervals.
-    wanted = [] if protocol == "cross_domain" else [TEST]
-    if protocol == "closed_set":
-        wanted = [part.name for _, own in sets for part in own if not part.name.endswith(RANK1)]
     for name in names:
         if DOMAIN not in name:
-            judged.append(_judge_one(name, protocol, data, sets, figuring, wanted))
+            judged.append(_judge_one(name, protocol, data, sets, figuring))
             continue
         if protocol != "cross_domain":
             raise ConfigError(f"recogniser: {name}: {DOMAIN} belongs to protocol cross_domain")
@@ -164,7 +160,7 @@ def _judge(
         for domain in dict.fromkeys(part.enrolled for part in parts):
             own = [(palms, [part for part in parts if part.enrolled == domain])]
             path = name.replace(DOMAIN, domain)
-            row = _judge_one(path, protocol, data, own, figuring, wanted)
+            row = _judge_one(path, protocol, data, own, figuring)
             whole.comparisons |= row.comparisons
             whole.template_bytes, whole.embed_ms = row.template_bytes, row.embed_ms
         judged.append(whole)
@@ -177,13 +173,12 @@ def _judge_one(
     data: EvaluationData,
     sets: list[tuple[PalmSet, list[Part]]],
     figuring: Figuring,
-    wanted: Sequence[str],
 ) -> Judged:
     recogniser = load(name)
     trained_on = getattr(recogniser, "class_names", None)
     if protocol != "closed_set":
         check_unseen(name, trained_on, data, sets[-1][1])
-    return judge(name, recogniser, sets, figuring, wanted)
+    return judge(name, recogniser, sets, figuring, protocol)
 
 
 def _remarks(sets: list[tuple[PalmSet, list[Part]]], parts: Sequence[Part]) -> list[str]:
@@ -225,9 +220,7 @@ def _read_again(
         parts.clear()
         for own in sorted(path for path in where.parent.iterdir() if path.is_dir()):
             part, templates, lookup = read_scores(own)
-            plain = protocol in ("cross_domain", "identification")
-            none = plain or part.name == VALIDATION or part.name.endswith(RANK1)
-            resamples = 0 if none else figuring.intervals
+            resamples = figuring.intervals if has_intervals(protocol, part.name) else 0
             one.comparisons[part.name] = figuring.comparison(part, templates, lookup, resamples)
             parts.append(part)
         judged.append(one)

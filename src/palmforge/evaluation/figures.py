@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from palmforge.errors import DataError
-from palmforge.evaluation.parts import TEST, VALIDATION, Protocol
+from palmforge.evaluation.parts import RANK1, TEST, VALIDATION, Protocol
 from palmforge.evaluation.run import Judged
 from palmforge.metrics.comparison import Comparison, Searches
 from palmforge.metrics.open_set_identification import (
@@ -16,8 +16,6 @@ from palmforge.metrics.open_set_identification import (
     tpir_at,
     tpir_at_fpir,
 )
-
-RANK1 = " rank 1"  # ends the name of the closed set's identification parts
 
 
 def verification(name: str, part: str, comparison: Comparison) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def all_figures(
         rows: list[dict[str, Any]] = []
         for part, comparison in one.comparisons.items():
             if part.endswith(RANK1):
-                rows[-1]["rank1"] = comparison.figures()["rank1"]
+                rows[-1]["rank1"] = comparison.rank1()
             elif part != VALIDATION:
                 rows.append(verification(one.name, part, comparison))
         found.setdefault("verification", []).extend(rows)

@@ -15,6 +15,7 @@ from palmforge.errors import DataError
 
 Protocol = Literal["closed_set", "open_set", "identification", "cross_domain", "cross_database"]
 VALIDATION, TEST = "validation", "test"
+RANK1 = " rank 1"  # ends the name of the closed set's identification parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Part:
         return len({record.identity for record in self.records})
 
 
+def has_intervals(protocol: Protocol, part: str) -> bool:
+    """Whether a part's figures are told with intervals: not those of a matrix of a hundred."""
+    if protocol in ("cross_domain", "identification"):
+        return False
+    return part != VALIDATION and not part.endswith(RANK1)
+
+
 def closed_set(records: list[PalmRecord], train_images: int = 5) -> list[Part]:
     """Shao et al. 2020, §4.2: in each domain, the images that nothing was trained on.
 
@@ -54,7 +62,7 @@ def closed_set(records: list[PalmRecord], train_images: int = 5) -> list[Part]:
         train = [record for record in split.train if record.domain == domain]
         parts.append(_part(domain, test, Role.ALL))
         both = [(r, Role.GALLERY) for r in train] + [(r, Role.PROBE) for r in test]
-        parts.append(_mixed(f"{domain} rank 1".strip(), both))
+        parts.append(_mixed(f"{domain}{RANK1}", both))
     return parts
 
 

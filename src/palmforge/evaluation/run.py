@@ -14,7 +14,7 @@ from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.errors import DataError
 from palmforge.evaluation.data import PalmSet
-from palmforge.evaluation.parts import Part
+from palmforge.evaluation.parts import Part, Protocol, has_intervals
 from palmforge.metrics.comparison import Comparison
 from palmforge.recognition import Recognizer
 
@@ -61,7 +61,7 @@ def judge(
     recogniser: Recognizer,
     sets: Sequence[tuple[PalmSet, Sequence[Part]]],
     figuring: Figuring,
-    intervals_of: Sequence[str],
+    protocol: Protocol,
 ) -> Judged:
     """Embeds each palm once, whatever number of parts it is in.
 
@@ -70,7 +70,7 @@ def judge(
         recogniser: Makes and compares templates.
         sets: Palms, and the parts made of them.
         figuring: How figures are made.
-        intervals_of: Parts whose figures get intervals.
+        protocol: Decides which figures get intervals.
 
     Raises:
         DataError: If a template holds NaN or infinity.
@@ -85,7 +85,7 @@ def judge(
         row_of = {record.path: row for row, record in enumerate(records)}
         for part in parts:
             rows = torch.tensor([row_of[record.path] for record in part.records])
-            resamples = figuring.intervals if part.name in intervals_of else 0
+            resamples = figuring.intervals if has_intervals(protocol, part.name) else 0
             judged.comparisons[part.name] = figuring.comparison(
                 part, templates[rows], recogniser.distance, resamples
             )

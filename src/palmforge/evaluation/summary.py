@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from palmforge.data.records import PalmRecord
-from palmforge.evaluation.figures import RANK1, searched
-from palmforge.evaluation.parts import TEST, Part, Protocol
+from palmforge.evaluation.figures import searched
+from palmforge.evaluation.parts import RANK1, TEST, Part, Protocol
 from palmforge.evaluation.run import Judged
 from palmforge.metrics.comparison import ExtremePair, tar_key
 from palmforge.metrics.open_set_identification import cmc, dir_curve

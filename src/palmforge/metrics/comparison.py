@@ -117,6 +117,7 @@ class Comparison:
         )
         self._counts: ScoreCounts | None = None
         self._ranks: Ints | None = None
+        self._searches: Searches | None = None
 
     def figures(self) -> dict[str, float]:
         """`eer`, `eer_threshold`, `tar@far=1e-2`, …, `dprime`, `auc`, `rank1`, numbers of pairs.
@@ -125,10 +126,8 @@ class Comparison:
         is no genuine or no impostor pair is NaN, and its TARs are in `refused`.
         """
         counts = self.counts()
-        ranked = self.ranks()
-        ranked = ranked[ranked > 0]
         figures = self._rates(counts)
-        figures["rank1"] = float(np.mean(ranked == 1)) if ranked.size else float("nan")
+        figures["rank1"] = self.rank1()
         figures["num_genuine"] = float(counts.num_genuine)
         figures["num_impostor"] = float(counts.num_impostor)
         if self.resamples:
@@ -152,6 +151,12 @@ class Comparison:
             self._ranks = np.concatenate([alone, others])
         return self._ranks
 
+    def rank1(self) -> float:
+        """Share of rank 1 among the items that have a rank, in [0, 1]; NaN if none has."""
+        ranked = self.ranks()
+        ranked = ranked[ranked > 0]
+        return float(np.mean(ranked == 1)) if ranked.size else float("nan")
+
     def searches(self, block: int = 4_000_000) -> Searches:
         """Every probe against the gallery (ISO/IEC 19795-1: mated and non-mated searches).
 
@@ -159,8 +164,13 @@ class Comparison:
             block: Distances held at a time (at least one row).
 
         Raises:
-            ValueError: there is no gallery or no probe.
+            ValueError: there is no gallery or no probe; NaN or infinite distances.
         """
+        if self._searches is None:
+            self._searches = self._search(block)
+        return self._searches
+
+    def _search(self, block: int) -> Searches:
         items, others = self.probes, self.gallery
         if not len(items) or not len(others):
             raise ValueError(f"{len(items)} probes, {len(others)} gallery images: nothing to find")
@@ -168,14 +178,17 @@ class Comparison:
         own = np.searchsorted(identities, items.labels).clip(max=identities.size - 1)
         enrolled = identities[own] == items.labels
         mine, top = np.empty(len(items)), np.empty(len(items))
+        ranks = np.zeros(len(items), np.int64)
         step = max(1, block // len(others))
         for row in range(0, len(items), step):
             end = min(len(items), row + step)
             found = self.row_distances(items, others, row, end)
+            if not np.isfinite(found).all():
+                raise ValueError(f"NaN or infinite distances of probes {row} to {end - 1}")
             nearest = np.minimum.reduceat(found, first, axis=1)
             mine[row:end] = nearest[np.arange(end - row), own[row:end]]
+            ranks[row:end] = np.count_nonzero(nearest <= mine[row:end, None], axis=1)
             top[row:end] = nearest.min(axis=1)
-        ranks = self._ranks_in(items, others)
         return Searches(mine[enrolled], ranks[enrolled], top[~enrolled])
 
     def row_distances(self, items: Items, others: Items, row: int, end: int) -> NDArray[Any]:

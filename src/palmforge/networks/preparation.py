@@ -27,6 +27,11 @@ def check_standardize(standardize: str) -> None:
         raise ConfigError(f"model.standardize: {standardize!r} is neither image nor none")
 
 
+def as_float(images: Tensor) -> Tensor:
+    """uint8 → float32 in [0, 1]; floats stay as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
 def prepare(images: Tensor, size: int, grey: bool, standardize: Standardize) -> Tensor:
     """`[N, 3, H, W]` RGB in [0, 1] → `[N, 1 or 3, size, size]`.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from palmforge.metrics.embeddings import pairwise_distances
 from palmforge.networks.ccnet import CCNet
 from palmforge.networks.embedding import PalmEmbedding
+from palmforge.networks.preparation import as_float
 
 
 class EmbeddingRecognizer(nn.Module):
@@ -66,14 +67,10 @@ class EmbeddingRecognizer(nn.Module):
         """
         device = self.network.linear.weight.device
         parts = [
-            self(_as_float(part.to(device))) for part in rois.split(self.batch_size) if len(part)
+            self(as_float(part.to(device))) for part in rois.split(self.batch_size) if len(part)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.network.linear.out_features)
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Cosine distances `[Na, Nb]`, in 0 … 2, of templates `[Na, D]` and `[Nb, D]`."""
         return pairwise_distances(a, b, "cosine")
-
-
-def _as_float(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images

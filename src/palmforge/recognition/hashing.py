@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from palmforge.metrics.hamming import hamming_distances, pack_bits
 from palmforge.networks.hashing import TinyHashing, VGG16Hashing
+from palmforge.networks.preparation import as_float
 
 
 class HashingRecognizer(nn.Module):
@@ -58,8 +59,7 @@ class HashingRecognizer(nn.Module):
         return torch.from_numpy(hamming_distances(a.cpu(), b.cpu()).astype(np.float32))
 
     def _prepared(self, rois: Tensor) -> Tensor:
-        images = rois.to(self.network.mean.device)
-        images = images.float() / 255 if rois.dtype == torch.uint8 else images.float()
+        images = as_float(rois.to(self.network.mean.device)).float()
         size = (self.network.image_size,) * 2
         if tuple(images.shape[2:]) != size:
             images = interpolate(images, size, mode="bilinear", antialias=True)

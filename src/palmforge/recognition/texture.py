@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from palmforge.errors import ConfigError
-from palmforge.networks.preparation import prepare
+from palmforge.networks.preparation import as_float, prepare
 
 
 def texture(rois: Tensor, size: int) -> Tensor:
@@ -26,8 +26,7 @@ def texture(rois: Tensor, size: int) -> Tensor:
     """
     if rois.ndim == 4 and len(rois) == 0:
         return torch.zeros(0, 1, size, size, device=rois.device)
-    images = rois.float() / 255 if rois.dtype == torch.uint8 else rois
-    grey = prepare(images, size, grey=True, standardize="image").float()
+    grey = prepare(as_float(rois), size, grey=True, standardize="image").float()
     if not bool(torch.isfinite(grey).all()):
         raise ValueError("ROIs hold NaN or infinity")
     # prepare divides by the deviation + 0.001: half or less is left of a quarter of a grey level.
