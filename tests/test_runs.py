@@ -139,7 +139,7 @@ def test_wrong_keys_and_types_are_named_before_anything_is_loaded(
     cli, tiny_data, capsys, monkeypatch, setting, named
 ):
     monkeypatch.setattr(
-        "palmforge.data.datamodule.scan", lambda *_: pytest.fail("data was touched")
+        "palmforge.data.datamodule.scan_root", lambda *_: pytest.fail("data was touched")
     )
     with pytest.raises(SystemExit) as stop:
         cli("fit", *STUDENT, *tiny_data, setting)
