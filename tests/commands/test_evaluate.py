@@ -116,6 +116,9 @@ def test_another_database_is_judged_with_the_thresholds_of_the_first(evaluate, p
     assert results["fixed_thresholds"]
     with pytest.raises(ConfigError, match="cross_database needs"):
         evaluate("--protocol=cross_database")
+    same = f"{palms_root}/../{Path(palms_root).name}"  # spelled in another way
+    with pytest.raises(DataError, match="are pictures of validation too"):
+        evaluate("--protocol=cross_database", f"--validation.root={same}")
 
 
 def test_palms_that_were_trained_on_are_refused(evaluate, palms_root, tmp_path):
@@ -130,13 +133,60 @@ def test_palms_that_were_trained_on_are_refused(evaluate, palms_root, tmp_path):
     config = {"data": {"init_args": {"root": "/elsewhere"}}}
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     evaluate(f"--recogniser={checkpoint}")
+    # Nor may thresholds be fixed on palms that were trained on.
+    config["data"]["init_args"]["root"] = palms_root
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="was trained on"):
+        evaluate(
+            "--protocol=cross_database", f"--validation.root={palms_root}", *SIX_PEOPLE,
+            f"--recogniser={checkpoint}", "--fractions=[0.25,0.25,0.5]",
+        )  # fmt: skip
 
 
 def test_bad_input_is_told_before_anything_is_embedded(evaluate, tmp_path):
     with pytest.raises(CheckpointError, match="no recogniser 'nobody'"):
         evaluate("--recogniser=nobody")
+    with pytest.raises(CheckpointError, match="no recogniser 'nobody'"):
+        evaluate("--recogniser=[mtcc,nobody]", "--data.root=/nowhere")
     with pytest.raises(DataError, match="holds none"):
         evaluate(f"--scores={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--fars=[0.1,2]", "fars: 2 is not a rate"),
+        ("--fpirs=[0]", "fpirs: 0 is not a rate"),
+        ("--intervals=-1", "intervals: must be 0 or more"),
+        ("--gallery_images=0", "gallery_images: must be 1 or more"),
+        ("--split_seed=-1", "split_seed: must be 0 or more"),
+        ("--recogniser=[]", "recogniser: name one"),
+        ("--recogniser=[mtcc,mtcc]", "mtcc is there twice"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(evaluate, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(setting)
+
+
+def test_scores_are_read_as_what_they_are_of(evaluate, palms_root, tmp_path):
+    first = evaluate("--save_scores=true", out="kept")
+    again = evaluate(f"--scores={tmp_path / 'kept'}", out="again")  # the folder of the report
+    assert first["verification"] == again["verification"]
+    told = (tmp_path / "again" / "report.md").read_text()
+    assert f"{palms_root}: " in told and "Distances read from" in told
+    assert "recogniser: synthetic-only" not in told and "split_seed" not in told
+    with pytest.raises(ConfigError, match="add --protocol open_set"):
+        evaluate("--protocol=closed_set", f"--scores={tmp_path / 'kept'}")
+    with pytest.raises(ConfigError, match="no pictures"):
+        evaluate("--images=true", f"--scores={tmp_path / 'kept'}")
+    evaluate("--save_scores=true", out="kept")  # the same again
+    with pytest.raises(ConfigError, match="other recognisers"):
+        evaluate("--save_scores=true", "--recogniser=mtcc", out="kept")
+    about = next((tmp_path / "kept" / "scores").glob("*/recogniser.json"))
+    about.write_text('{"recogniser": "mtcc"}')
+    with pytest.raises(DataError, match=r"recogniser\.json: not what"):
+        evaluate(f"--scores={tmp_path / 'kept'}")
 
 
 def test_the_tracker_gets_tables_but_no_palm(evaluate, tmp_path):

@@ -200,3 +200,23 @@ def test_a_corrupt_index_is_refused_by_name(cli, gallery, files):
     for command in (["info"], ["add", "--codes", files["strangers"]]):
         with pytest.raises(DataError, match=f"{index.name} is damaged"):
             cli("gallery", command[0], "--gallery", gallery, *command[1:])
+
+
+def test_a_home_folder_is_the_same_in_every_command(cli, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cli("gallery", "build", "--codes", files["enrol"], "--out=~/mine")
+    assert (tmp_path / "mine" / "gallery.json").is_file()
+    with pytest.raises(ConfigError, match="a gallery already"):
+        cli("gallery", "build", "--codes", files["probes"], "--out=~/mine")
+    cli("gallery", "remove", "--gallery=~/mine", "--identities=003")
+    cli("gallery", "search", "--gallery=~/mine", "--codes", files["probes"], "--out=~/hits.csv")
+    assert (tmp_path / "hits.csv").is_file() and not Path("~").exists()
+
+
+def test_an_fpir_out_of_range_is_not_a_matter_of_more_probes(cli, gallery, files, tmp_path):
+    out = str(tmp_path / "hits.csv")
+    ask = ["gallery", "search", "--gallery", gallery, "--codes", files["probes"], "--out", out]
+    with pytest.raises(ConfigError, match=r"must lie in \(0, 1\], got 0.0$"):
+        cli(*ask, "--fpir=0")
+    with pytest.raises(ConfigError, match="take a larger one, or calibrate"):
+        cli(*ask, "--fpir=1e-5")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,19 @@ from palmforge.errors import ConfigError, DataError
 from palmforge.evaluation import parts as protocols
 from palmforge.evaluation.data import EvaluationData, PalmSet
 from palmforge.evaluation.figures import all_figures
-from palmforge.evaluation.overlap import check_unseen
-from palmforge.evaluation.parts import Part, Protocol, has_intervals
+from palmforge.evaluation.kept import check_free, keep_scores, read_kept
+from palmforge.evaluation.overlap import check_apart, check_unseen
+from palmforge.evaluation.parts import Part, Protocol
 from palmforge.evaluation.run import Figuring, Judged, judge
-from palmforge.evaluation.scores import read_scores, write_scores
 from palmforge.evaluation.summary import TITLES, summarize
 from palmforge.recognition import load
-from palmforge.report import Report, log_to_wandb, to_markdown, write_report
+from palmforge.report import Details, Plot, Report, log_to_wandb, to_markdown, write_report
 
 DOMAIN = "{domain}"
+_PALMS = {  # settings that kept scores have no use for
+    "recogniser", "data", "validation", "fractions", "split_seed", "train_images",
+    "gallery_images", "enrolled_share",
+}  # fmt: skip
 
 
 def evaluate(
@@ -72,23 +75,32 @@ def evaluate(
         out: The folder of the report.
         images: Show palms in it: the worst pairs. Biometric data.
         save_scores: Keep all distances, as Parquet.
-        scores: Take the distances that another evaluation kept in this folder; neither palms nor
-            recognisers are looked at.
+        scores: Take the distances that another evaluation kept in this folder (its `out`, or
+            `scores` in it); neither palms nor recognisers are looked at.
         wandb_project: Log tables and curves there too; palms only with `images`.
     """
-    check_writable(Path(out), "out")
     settings = {k: v for k, v in locals().items() if v is not None}
+    _check_rates("fars", fars)
+    _check_rates("fpirs", fpirs)
+    _check_counts(intervals=(intervals, 0), gallery_images=(gallery_images, 1),
+                  split_seed=(split_seed, 0), seed=(seed, 0))  # fmt: skip
+    if images and scores is not None:
+        raise ConfigError("images: kept scores have no pictures in them; leave one of the two out")
+    out = str(Path(out).expanduser())
+    check_writable(Path(out), "out")
     figuring = Figuring(tuple(fars), intervals, seed)
     if scores is not None:
-        judged, parts = _read_again(Path(scores), figuring, protocol)
-        remarks, roi_of = [f"Distances read from {scores}."], None
+        judged, parts, remarks = read_kept(Path(scores).expanduser(), figuring, protocol)
+        remarks, roi_of = [*remarks, f"Distances read from {scores}."], None
+        settings = {key: value for key, value in settings.items() if key not in _PALMS}
     else:
         names = [recogniser] if isinstance(recogniser, str) else list(recogniser)
+        _check_names(names, Path(out) / "scores" if save_scores else None)
         sets = _parts(
             protocol, data, validation, fractions, split_seed, train_images, gallery_images,
             enrolled_share,
         )  # fmt: skip
-        judged = _judge(names, protocol, data, sets, figuring)
+        judged = _judge(names, protocol, sets, figuring)
         parts = [part for _, own in sets for part in own]
         remarks = _remarks(sets, parts)
         palms = sets[-1][0]
@@ -97,12 +109,38 @@ def evaluate(
         if problems:
             write_problems(Path(out) / "problems.csv", problems)
     if save_scores:
-        _keep(Path(out) / "scores", judged, parts)
+        keep_scores(Path(out) / "scores", judged, parts, protocol, remarks)
     figures = all_figures(protocol, judged, tuple(fpirs))
     config = yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
     where = provenance()
     report = summarize(protocol, judged, parts, figures, remarks, where, config, roi_of)
     _write(report, Path(out), protocol, figures, where, wandb_project, images)
+
+
+def _check_rates(key: str, rates: Sequence[float]) -> None:
+    for rate in rates:
+        if not 0 < rate <= 1:
+            raise ConfigError(f"{key}: {rate:g} is not a rate in (0, 1]")
+
+
+def _check_counts(**least: tuple[int, int]) -> None:
+    for key, (value, lowest) in least.items():
+        if value < lowest:
+            raise ConfigError(f"{key}: must be {lowest} or more, got {value}")
+
+
+def _check_names(names: Sequence[str], scores: Path | None) -> None:
+    """Raises for what would be told, or overwritten, after all palms were embedded."""
+    if not names:
+        raise ConfigError("recogniser: name one or more")
+    twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
+    if twice:
+        raise ConfigError(f"recogniser: {twice[0]} is there twice")
+    for name in names:
+        if DOMAIN not in name:
+            load(name)
+    if scores is not None:
+        check_free(scores, names)
 
 
 def _parts(
@@ -137,6 +175,7 @@ def _parts(
     if validation == data:
         raise DataError("cross_database: data and validation are one and the same data set")
     source = PalmSet(validation)
+    check_apart(source.records, palms.records)
     held_out, test = protocols.cross_database(palms.records, source.records, fractions, split_seed)
     return [(source, [held_out]), (palms, [test])]
 
@@ -144,14 +183,13 @@ def _parts(
 def _judge(
     names: Sequence[str],
     protocol: Protocol,
-    data: EvaluationData,
     sets: list[tuple[PalmSet, list[Part]]],
     figuring: Figuring,
 ) -> list[Judged]:
     judged = []
     for name in names:
         if DOMAIN not in name:
-            judged.append(_judge_one(name, protocol, data, sets, figuring))
+            judged.append(_judge_one(name, protocol, sets, figuring))
             continue
         if protocol != "cross_domain":
             raise ConfigError(f"recogniser: {name}: {DOMAIN} belongs to protocol cross_domain")
@@ -160,7 +198,7 @@ def _judge(
         for domain in dict.fromkeys(part.enrolled for part in parts):
             own = [(palms, [part for part in parts if part.enrolled == domain])]
             path = name.replace(DOMAIN, domain)
-            row = _judge_one(path, protocol, data, own, figuring)
+            row = _judge_one(path, protocol, own, figuring)
             whole.comparisons |= row.comparisons
             whole.template_bytes, whole.embed_ms = row.template_bytes, row.embed_ms
         judged.append(whole)
@@ -170,14 +208,14 @@ def _judge(
 def _judge_one(
     name: str,
     protocol: Protocol,
-    data: EvaluationData,
     sets: list[tuple[PalmSet, list[Part]]],
     figuring: Figuring,
 ) -> Judged:
     recogniser = load(name)
     trained_on = getattr(recogniser, "class_names", None)
     if protocol != "closed_set":
-        check_unseen(name, trained_on, data, sets[-1][1])
+        for palms, parts in sets:  # a threshold fixed on palms that were trained on is no use
+            check_unseen(name, trained_on, palms.data, parts)
     return judge(name, recogniser, sets, figuring, protocol)
 
 
@@ -199,36 +237,6 @@ def _remarks(sets: list[tuple[PalmSet, list[Part]]], parts: Sequence[Part]) -> l
     return remarks
 
 
-def _keep(folder: Path, judged: Sequence[Judged], parts: Sequence[Part]) -> None:
-    for number, one in enumerate(judged):
-        for at, part in enumerate(parts):
-            where = folder / f"{number:02d}-{_slug(one.name)}" / f"{at:03d}-{_slug(part.name)}"
-            write_scores(where, part, one.comparisons[part.name])
-        about = {"recogniser": one.name, "template_bytes": one.template_bytes}
-        with write_aside(where.parent / "recogniser.json") as aside:
-            aside.write_text(json.dumps({**about, "embed_ms": one.embed_ms}), encoding="utf-8")
-
-
-def _read_again(
-    folder: Path, figuring: Figuring, protocol: Protocol
-) -> tuple[list[Judged], list[Part]]:
-    judged: list[Judged] = []
-    parts: list[Part] = []
-    for where in sorted(folder.glob("*/recogniser.json")):
-        about = json.loads(where.read_text(encoding="utf-8"))
-        one = Judged(about["recogniser"], {}, about["template_bytes"], about["embed_ms"])
-        parts.clear()
-        for own in sorted(path for path in where.parent.iterdir() if path.is_dir()):
-            part, templates, lookup = read_scores(own)
-            resamples = figuring.intervals if has_intervals(protocol, part.name) else 0
-            one.comparisons[part.name] = figuring.comparison(part, templates, lookup, resamples)
-            parts.append(part)
-        judged.append(one)
-    if not judged:
-        raise DataError(f"scores: {folder} holds none; `evaluate --save_scores true` writes some")
-    return judged, parts
-
-
 def _write(
     report: Report,
     out: Path,
@@ -248,7 +256,8 @@ def _write(
         with wandb.init(project=wandb_project, dir=out, job_type="evaluate", name=out.name) as run:
             log_to_wandb(report, run, images)
     console = Console(markup=False, highlight=False, width=max(160, Console().width))
-    console.print(to_markdown(report).split("\n## Provenance")[0])
+    blocks = [block for block in report.blocks if not isinstance(block, (Plot, Details))]
+    console.print(to_markdown(replace(report, blocks=blocks)).split("\n## Provenance")[0])
     console.print(f"{TITLES[protocol]}: {path}")
 
 
@@ -261,7 +270,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return _plain(asdict(value))
     return value
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-60:]

@@ -53,15 +53,16 @@ def build(
     from palmforge.search.templates import read_templates
 
     settings = IndexSettings(kind, nlist, nprobe, hnsw_m, ef_construction, ef_search)
-    if is_gallery(Path(out)):
+    folder = Path(out).expanduser()
+    if is_gallery(folder):
         raise ConfigError(f"out: {out} is a gallery already; add to it, or name another folder")
-    check_free(Path(out))
+    check_free(folder)
     file = read_templates(codes)
     made_by = f"train.py gallery build --codes {codes} --out {out} --kind {kind}"
     gallery = Gallery.build(file.templates, file.identities, settings, made_by)
     if calibrate_with is not None:
         _calibrate(gallery, calibrate_with)
-    gallery.save(out)
+    gallery.save(folder)
     _print(f"{out}: {_size(gallery)}")
     _print_thresholds(gallery)
 
@@ -90,9 +91,10 @@ def remove(gallery: str, identities: str | None = None, file: str | None = None)
     """
     names = [name.strip() for name in (identities or "").split(",") if name.strip()]
     if file is not None:
-        if not Path(file).is_file():
+        listed = Path(file).expanduser()
+        if not listed.is_file():
             raise DataError(f"file: no file {file!r}")
-        names += [n for n in Path(file).read_text(encoding="utf-8").splitlines() if n.strip()]
+        names += [n for n in listed.read_text(encoding="utf-8").splitlines() if n.strip()]
     if not names:
         raise ConfigError("identities: say whom to remove, with --identities or --file")
     with _changing(gallery) as there:
@@ -130,7 +132,7 @@ def search(gallery: str, codes: str, out: str, k: int = 5, fpir: float = 1e-2) -
     """
     from palmforge.search import Gallery
 
-    target = Path(out)
+    target = Path(out).expanduser()
     if target.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"out: {out!r} must end in .csv or .parquet")
     if target.exists():
@@ -190,10 +192,11 @@ def _changing(folder: str) -> Iterator[Gallery]:
     from palmforge.search import Gallery
     from palmforge.search.gallery_files import LOCK, is_gallery
 
-    if not is_gallery(Path(folder)):
+    where = Path(folder).expanduser()
+    if not is_gallery(where):
         raise DataError(f"no gallery in {folder}; `gallery build` makes one")
-    check_writable(Path(folder), "gallery")
-    with FileLock(Path(folder) / LOCK):
+    check_writable(where, "gallery")
+    with FileLock(where / LOCK):
         there = Gallery.load(folder)
         yield there
         there.save(folder)

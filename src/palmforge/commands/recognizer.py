@@ -19,10 +19,10 @@ from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi import extract_roi
 from palmforge.data.roi_cache import RoiSettings, extract
-from palmforge.errors import BadImage, DataError
+from palmforge.errors import BadImage, ConfigError, DataError
 from palmforge.localization.location import Localizer
 from palmforge.localization.methods import load_localizer
-from palmforge.metrics.verification_metric import VerificationMetrics
+from palmforge.metrics.comparison import Comparison
 from palmforge.recognition import Recognizer, load, load_network, save
 
 COLOURS = ("rgb", "grey")
@@ -33,7 +33,7 @@ def export(checkpoint: str, out: str, made_by: str = "", half: bool = True) -> N
     """Writes the network of a checkpoint as `model.safetensors` and `config.json`.
 
     Args:
-        checkpoint: Of a run of `MarginRecognizer`.
+        checkpoint: Of a run of `MarginRecognizer` or `CCNetRecognizer`.
         out: A folder; `palmforge.recognition.load` reads it.
         made_by: The command that made the checkpoint, kept in `config.json`.
         half: Weights in float16.
@@ -57,7 +57,7 @@ def verify(
 
     Args:
         roots: Sets of ROIs (or of photographs with key points), identities unknown to the
-            recogniser.
+            recogniser (`evaluate` looks whether they are): `[data/one,data/two]`.
         recognizer: What `palmforge.recognition.load` takes.
         layout: How files lie under the roots.
         roi_size: Side at which ROIs are handed over, in pixels.
@@ -65,6 +65,10 @@ def verify(
             points there are; palms that are not found are counted.
         out: A JSON file for the figures.
     """
+    if not roots:
+        raise ConfigError("roots: name a set of ROIs or more, as in '[data/mine]'")
+    if out is not None:
+        check_writable(Path(out).parent, "out")
     model = load(recognizer)
     finder = load_localizer(localizer) if localizer is not None else None
     rows = []
@@ -88,26 +92,35 @@ def _verify_set(
     roi_size: int,
     finder: Localizer | None,
 ) -> dict[str, dict[str, float]]:
-    """`rgb` and `grey` → the figures of `VerificationMetrics`, and how many were left out."""
+    """`rgb` and `grey` → the figures of `Comparison`, and how many were left out."""
     number = {name: i for i, name in enumerate(sorted({r.identity for r in records}))}
-    metrics = {colour: VerificationMetrics("cosine", fars=(1e-2, 1e-3, 1e-4)) for colour in COLOURS}
-    used = 0
+    templates: dict[str, list[Tensor]] = {colour: [] for colour in COLOURS}
+    labels: list[int] = []
     for start in progress_bar(range(0, len(records), _BATCH), name, -(-len(records) // _BATCH)):
-        rois, labels = _read(records[start : start + _BATCH], roi_size, number, finder)
+        rois, whose = _read(records[start : start + _BATCH], roi_size, number, finder)
         for colour in COLOURS if len(rois) else ():
             pixels = rois if colour == "rgb" else _grey(rois)
-            index = torch.arange(used, used + len(labels))
-            metrics[colour].update(model.embed(pixels), labels, index)
-        used += len(labels)
-    if not used:
+            templates[colour].append(model.embed(pixels))
+        labels += whose
+    if not labels:
         raise DataError(f"{name}: no picture in it can be used as a ROI")
-    missing = {"left_out": len(records) - used}
-    return {colour: {**metric.compute(), **missing} for colour, metric in metrics.items()}
+    if not len(set(labels)) > 1 or len(set(labels)) == len(labels):
+        raise DataError(
+            f"{name}: {len(labels)} usable pictures of {len(set(labels))} identities: to verify, "
+            "take two identities or more, and two pictures of some"
+        )
+    figures = {}
+    for colour, parts in templates.items():
+        compared = Comparison(
+            torch.cat(parts), np.array(labels), distance=model.distance, fars=(1e-2, 1e-3, 1e-4)
+        )
+        figures[colour] = {**compared.figures(), "left_out": len(records) - len(labels)}
+    return figures
 
 
 def _read(
     records: list[PalmRecord], size: int, number: dict[str, int], finder: Localizer | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[int]]:
     rois, labels = [], []
     for record in records:
         try:
@@ -121,7 +134,7 @@ def _read(
             rois.append(roi.transpose(2, 0, 1))
             labels.append(number[record.identity])
     stacked = np.stack(rois) if rois else np.zeros((0, 3, size, size), np.uint8)
-    return torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)
+    return torch.from_numpy(stacked), labels
 
 
 def _located(record: PalmRecord, size: int, finder: Localizer) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from palmforge.data.records import PalmRecord
 from palmforge.errors import DataError
 from palmforge.evaluation.data import EvaluationData
 from palmforge.evaluation.parts import Part
@@ -42,9 +44,28 @@ def check_unseen(
         )
 
 
+def check_apart(trained: Sequence[PalmRecord], tested: Sequence[PalmRecord]) -> None:
+    """Raises if two databases, whatever they are called, have a picture in common.
+
+    Args:
+        trained: All pictures of the first.
+        tested: All of the second.
+
+    Raises:
+        DataError: With the number of them, and the first.
+    """
+    known = {os.path.realpath(record.path) for record in trained}
+    both = [record.path for record in tested if os.path.realpath(record.path) in known]
+    if both:
+        raise DataError(
+            f"cross_database: {len(both):,} of {len(tested):,} pictures of data are pictures of "
+            f"validation too ({both[0]}, …): name two databases, or their domains"
+        )
+
+
 def _same_data(recogniser: str, data: EvaluationData) -> bool:
     """Whether the run's config names these data; True where there is none."""
-    config = Path(recogniser).expanduser().resolve().parents[1] / "config.yaml"
+    config = Path(recogniser).expanduser().resolve().parent.parent / "config.yaml"
     if not config.is_file():
         return True
     try:

@@ -50,7 +50,7 @@ class Calibration:
         """
         reason = self.refusal(fpir)
         if reason is not None:
-            raise ConfigError(f"fpir: {reason}; ask for more, or calibrate with more of them")
+            raise ConfigError(f"fpir: {reason}")
         found = fpir_threshold(self.distances, fpir)
         return float(math.floor(found)) if self.whole and math.isfinite(found) else found
 
@@ -58,7 +58,8 @@ class Calibration:
         """Why there is no threshold for this FPIR; None when there is one."""
         if not 0.0 < fpir <= 1.0:
             return f"must lie in (0, 1], got {fpir}"
-        return fpir_refusal(self.num_nonmated, fpir)
+        reason = fpir_refusal(self.num_nonmated, fpir)
+        return reason and f"{reason}: take a larger one, or calibrate with more of them"
 
     def fpir(self, distances: NDArray[Any]) -> Floats:
         """FPIR of thresholds at these distances: how often a stranger's top-1 is as near or nearer.
