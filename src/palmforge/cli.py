@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 # Importing them makes their short names known to the YAML files.
 import palmforge.callbacks
 import palmforge.data.datamodule
+import palmforge.data.generation.datamodule
 import palmforge.data.hands.datamodule
 import palmforge.modules  # noqa: F401
 from palmforge.callbacks import StepSeed
@@ -29,7 +30,7 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
 # Commands whose required settings are --name value, as the others.
-_ALL_BY_NAME = ("data synthesize", "evaluate", "gallery", "locate")
+_ALL_BY_NAME = ("data synthesize", "evaluate", "gallery", "generator measure", "locate")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 
@@ -39,7 +40,16 @@ warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 def own_commands() -> dict[str, Any]:
     """Our subcommands that need no Trainer: name → what `jsonargparse.auto_cli` takes."""
-    from palmforge.commands import data, evaluate, gallery, locate, recognizer, study
+    from palmforge.commands import (
+        data,
+        evaluate,
+        gallery,
+        generator,
+        generator_export,
+        locate,
+        recognizer,
+        study,
+    )
     from palmforge.localization.weights import export_localizer
 
     return {
@@ -52,6 +62,7 @@ def own_commands() -> dict[str, Any]:
             "export": export_localizer,
         },
         "recognizer": {"export": recognizer.export, "verify": recognizer.verify},
+        "generator": {"export": generator_export.export, "measure": generator.measure},
         "evaluate": evaluate.evaluate,
         "gallery": {
             "build": gallery.build,

@@ -26,6 +26,8 @@ Data
   locate     cut palms out of photos:   locate predict --images photos --out palms
              measure, train locators:   locate evaluate | locate fit | locate export
   recognizer embed and verify ROIs:     recognizer verify | recognizer export
+  generator  palms that it has made:    generator measure --images DIR --training ROOT
+             for plain diffusers:       generator export CKPT DIR --format kohya
   evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml
   gallery    enrol, search 1:N:         gallery build --codes codes.parquet --out DIR
              change, measure it:        gallery add | remove | calibrate | search | info

@@ -1,21 +1,29 @@
 """Lightning callbacks."""
 
 from palmforge.callbacks.best_checkpoint import BestCheckpoint
+from palmforge.callbacks.cache_latents import CacheLatents
 from palmforge.callbacks.code_writer import CodeWriter
+from palmforge.callbacks.ema import WeightEMA
 from palmforge.callbacks.evaluation_report import EvaluationReport
+from palmforge.callbacks.image_writer import ImageWriter
 from palmforge.callbacks.last_checkpoint import LastCheckpoint
 from palmforge.callbacks.non_finite import StopOnNonFiniteLoss
 from palmforge.callbacks.palm_montage import PalmMontage
 from palmforge.callbacks.run_report import RunReport
+from palmforge.callbacks.sample_grid import SampleGrid
 from palmforge.callbacks.step_seed import StepSeed
 
 __all__ = [
     "BestCheckpoint",
+    "CacheLatents",
     "CodeWriter",
     "EvaluationReport",
+    "ImageWriter",
     "LastCheckpoint",
     "PalmMontage",
     "RunReport",
+    "SampleGrid",
     "StepSeed",
     "StopOnNonFiniteLoss",
+    "WeightEMA",
 ]

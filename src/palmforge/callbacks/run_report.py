@@ -33,7 +33,7 @@ class RunReport(L.Callback):
         check_writable(folder, "trainer.logger.save_dir", needed_bytes=_weight_bytes(pl_module))
         datamodule = getattr(trainer, "datamodule", None)
         report = {"stage": stage, **provenance()}
-        if datamodule is not None:
+        if datamodule is not None and getattr(datamodule, "plan", None) is None:
             report["data"] = {
                 "root": datamodule.scan.root,
                 "protocol": datamodule.protocol,

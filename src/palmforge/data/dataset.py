@@ -68,9 +68,7 @@ class PalmDataset(Dataset[dict[str, Any]]):
             (of the augmentation, for whatever noise a method adds) as int; and, where the row has
             a limited number of views, `key`: a name for this very picture.
         """
-        row, seed, *strength = item if isinstance(item, tuple) else (item, 0)
-        if self.views is not None:
-            seed = _mix(self.seed, row, seed % self.views)
+        row, seed, *strength = self._seeded(item)
         image = self.augmentation(self.cache.load(self._keys[row]), seed, *strength)
         sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
@@ -81,9 +79,21 @@ class PalmDataset(Dataset[dict[str, Any]]):
             "seed": seed,
         }
         if self.views is not None:
-            view = seed if self.augmentation.is_random else "plain"
-            sample["key"] = f"{self._keys[row]}-{self.augmentation.fingerprint}-{view}"
+            sample["key"] = self.key(item)
         return sample
+
+    def key(self, item: int | Item) -> str:
+        """A name for the very picture that an item shows, where rows have so many views."""
+        row, seed, *_ = self._seeded(item)
+        view = seed if self.augmentation.is_random else "plain"
+        return f"{self._keys[row]}-{self.augmentation.fingerprint}-{view}"
+
+    def _seeded(self, item: int | Item) -> Item:
+        """(row, seed, …), the seed that of the view."""
+        row, seed, *strength = item if isinstance(item, tuple) else (item, 0)
+        if self.views is not None:
+            seed = _mix(self.seed, row, seed % self.views)
+        return (row, seed, *strength)  # type: ignore[return-value]
 
 
 def _mix(*numbers: int) -> int:

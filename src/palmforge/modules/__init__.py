@@ -3,14 +3,18 @@
 from palmforge.modules.ccnet import CCNetRecognizer
 from palmforge.modules.hashing_student import HashingStudent
 from palmforge.modules.hashing_teacher import HashingTeacher
+from palmforge.modules.identity_generator import IdentityGenerator
 from palmforge.modules.landmarks import PalmDetectorModule, PalmLandmarksModule
+from palmforge.modules.palm_autoencoder import PalmAutoencoder
 from palmforge.modules.recognizer import MarginRecognizer
 
 __all__ = [
     "CCNetRecognizer",
     "HashingStudent",
     "HashingTeacher",
+    "IdentityGenerator",
     "MarginRecognizer",
+    "PalmAutoencoder",
     "PalmDetectorModule",
     "PalmLandmarksModule",
 ]

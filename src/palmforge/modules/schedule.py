@@ -1,4 +1,4 @@
-"""AdamW with a warm-up and a decay, as Lightning wants it."""
+"""An optimizer with a warm-up and a decay, as Lightning wants it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "linear"]
 
 
 def scheduled_adamw(
@@ -27,7 +27,22 @@ def scheduled_adamw(
         parameters: Those that are trained; or groups of them, as torch's optimizers take them.
         lr: Peak learning rate.
         weight_decay: Decoupled.
-        schedule: `constant`, or `cosine` down to 0 at `total_steps`.
+        schedule: See `scheduled`.
+        warmup_steps: See `scheduled`.
+        total_steps: See `scheduled`.
+    """
+    optimizer = AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    return scheduled(optimizer, schedule, warmup_steps, total_steps)
+
+
+def scheduled(
+    optimizer: Optimizer, schedule: Schedule, warmup_steps: int, total_steps: int
+) -> dict[str, Any]:
+    """Any optimizer with a learning rate that rises and falls.
+
+    Args:
+        optimizer: Its own learning rate is the peak.
+        schedule: `constant`, or `cosine` or `linear` down to 0 at `total_steps`.
         warmup_steps: Linear, from lr / (warmup_steps + 1).
         total_steps: Optimizer steps of the whole run.
     """
@@ -37,9 +52,8 @@ def scheduled_adamw(
             return (step + 1) / (warmup_steps + 1)
         if schedule == "constant":
             return 1.0
-        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
-    optimizer = AdamW(parameters, lr=lr, weight_decay=weight_decay)
     scheduler = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
     return {"optimizer": optimizer, "lr_scheduler": scheduler}

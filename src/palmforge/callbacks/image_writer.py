@@ -1,0 +1,298 @@
+"""`predict` → a folder of generated palms, which is a data set again."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning as L
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from PIL import Image
+
+from palmforge.callbacks.run_folder import run_folder
+from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.generation.plan import GenerationPlan
+from palmforge.errors import CheckpointError, ConfigError, DataError, PalmForgeError
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.parquet"
+SETTINGS = "generation.json"
+FORMAT_VERSION = 1  # raise it when the same settings would give other pictures
+_PARTS = ".parts"  # rows of the manifest, a file a batch, until the last picture is there
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ImageWriter(BasePredictionWriter):
+    """Writes generated images as `OUT/{index:06d}/000.png` with `OUT/manifest.parquet`.
+
+    The layout is `folder`: each image is an identity of its own. The manifest has the columns
+    `file`, `identity` (the index), `prompt`, `seed`, `checkpoint`, `size` (pixels), and the
+    module's `provenance`. All processes write as batches come; a run that was killed loses a batch
+    of each at most. The same command then goes on: `OUT/generation.json` tells what decides the
+    pictures (provenance, checkpoint, prompts, seed, batch size; not their number: a set can grow).
+
+    Other modules' `predict` is left alone: this writes where the DataModule has a `plan`
+    (`GenerationPlan`) and a prediction has an `image` ([B, 3, H, W] uint8 RGB, with `index` [B],
+    `prompt`, `seed` [B]).
+
+    Args:
+        directory: OUT, new or empty or of the same settings; null: `predictions/images` in the
+            run's folder.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        super().__init__("batch")
+        self.directory = directory
+        self._plan: GenerationPlan | None = None
+        self._done: set[int] = set()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Looks at the directory and takes from the plan what is there: the loader comes later."""
+        super().setup(trainer, pl_module, stage)
+        plan = getattr(getattr(trainer, "datamodule", None), "plan", None)
+        self._plan = plan if stage == "predict" else None
+        if self._plan is None:
+            return
+        # A batch says itself which images it holds; Lightning need not guess it from a sampler.
+        warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
+        warnings.filterwarnings("ignore", "Total length of `DataLoader` across ranks is zero")
+        self._out = self._directory(trainer)
+        self._provenance: dict[str, str | int | float] = getattr(pl_module, "provenance", {})
+        self._image_size = getattr(pl_module, "image_size", 0)
+        self._done = _on_rank_zero(trainer, self._look)
+        self._claimed = False
+        self._plan.leave_out(self._done, at_least=trainer.world_size)
+        rank_zero_info(f"{self._out}: {_progress(self._done, self._plan)} are there already")
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Claims the directory. In `setup`, Lightning does not yet tell the checkpoint."""
+        if self._plan is not None:
+            _on_rank_zero(trainer, lambda: self._claim(trainer.ckpt_path))
+            self._claimed = True
+
+    def write_on_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, *_: Any
+    ) -> None:
+        """Pictures first, then their rows: what has a row is there.
+
+        Raises:
+            DataError: If the disk is full.
+        """
+        if self._plan is None or not isinstance(prediction, dict) or "image" not in prediction:
+            return
+        with self._room():
+            self._write(prediction, str(trainer.ckpt_path) if trainer.ckpt_path else None)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Barrier, and the whole. Lightning skips `on_predict_end` where nothing was left to do."""
+        if stage != "predict" or self._plan is None:
+            return
+        if not self._claimed:
+            self.on_predict_start(trainer, pl_module)
+        trainer.strategy.barrier("images written")
+        if trainer.is_global_zero:
+            with self._room():
+                self._join()
+        self._plan = None
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """A full disk as DataError."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _NO_ROOM or self._plan is None:
+                raise
+            there = {row["identity"] for row in read_rows(self._out)}
+            raise DataError(
+                f"{self._out}: no room left on the disk ({error}). {_progress(there, self._plan)} "
+                "are written; make room, and the same command with "
+                f"ImageWriter.directory={self._out} goes on from there"
+            ) from error
+
+    def _directory(self, trainer: L.Trainer) -> Path:
+        folder = run_folder(trainer)
+        if self.directory is not None:
+            return Path(self.directory).expanduser()
+        if folder is None:
+            raise ConfigError("ImageWriter.directory must be given where trainer.logger is false")
+        return folder / "predictions" / "images"
+
+    def _look(self) -> set[int]:
+        """The images that are there. Raises what can be known to be wrong before the model runs."""
+        assert self._plan is not None
+        path = self._out / SETTINGS
+        if path.exists():
+            _check_same(path, self._settings())
+        elif self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
+            raise ConfigError(
+                f"ImageWriter.directory: {self._out} holds files that were not generated here; "
+                "give a new or an empty directory"
+            )
+        done = {row["identity"] for row in read_rows(self._out)}
+        left = [index for index in range(self._plan.num_identities) if index not in done]
+        # A PNG of noise has 3 bytes a pixel, one of a palm about half of that.
+        needed = 3 * self._image_size**2 * len(left) // 2
+        check_writable(self._out, "ImageWriter.directory", needed)
+        for index in left:  # what a killed process was writing
+            for aside in (self._out / _file(index)).parent.glob(".000.png.*"):
+                aside.unlink()
+        return done
+
+    def _claim(self, checkpoint: Any) -> None:
+        """Checks or writes `generation.json`."""
+        settings = {**self._settings(), "checkpoint_sha256": _digest(checkpoint)}
+        path = self._out / SETTINGS
+        if path.exists():
+            _check_same(path, settings)
+            return
+        with write_aside(path) as aside:
+            aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides the pictures, but for the checkpoint."""
+        assert self._plan is not None
+        return {
+            "format_version": FORMAT_VERSION,
+            **{f"provenance.{name}": value for name, value in self._provenance.items()},
+            **self._plan.settings(),
+            "size": self._image_size,
+        }
+
+    def _write(self, prediction: dict[str, Any], checkpoint: str | None) -> None:
+        """The pictures of a batch that are not there yet, and all its rows."""
+        assert self._plan is not None
+        rows = []
+        pixels = prediction["image"].permute(0, 2, 3, 1).cpu().numpy()
+        for place, index in enumerate(prediction["index"].tolist()):
+            if index >= self._plan.num_identities:
+                continue
+            if index not in self._done:
+                _write_png(self._out / _file(index), pixels[place])
+            row = {
+                "file": _file(index),
+                "identity": index,
+                "prompt": prediction["prompt"][place],
+                "seed": int(prediction["seed"][place]),
+                "checkpoint": checkpoint,
+                "size": pixels.shape[1],
+            }
+            rows.append(row | self._provenance | row)
+        if rows:
+            with write_aside(self._out / _PARTS / f"{rows[0]['identity']:08d}.json") as aside:
+                aside.write_text(json.dumps(rows), encoding="utf-8")
+
+    def _join(self) -> None:
+        """All rows in one file, each image once, in order."""
+        rows = {row["identity"]: row for row in reversed(read_rows(self._out))}
+        if not rows:
+            return
+        table = pa.Table.from_pylist([rows[index] for index in sorted(rows)])
+        place = table.column_names.index("checkpoint")  # of the type null where there is none
+        table = table.set_column(place, "checkpoint", table["checkpoint"].cast(pa.string()))
+        with write_aside(self._out / MANIFEST) as aside:
+            pq.write_table(table, aside)
+        shutil.rmtree(self._out / _PARTS, ignore_errors=True)
+        rank_zero_info(f"{len(rows)} images in {self._out}")
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """Rows of the manifest, then those that are not in it yet, of all pictures that are there.
+
+    Raises:
+        DataError: If a file of rows is damaged.
+    """
+    path = out / MANIFEST
+    try:
+        rows = pq.read_table(path).to_pylist() if path.exists() else []
+        for path in sorted((out / _PARTS).glob("[0-9]*.json")):
+            rows += json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # pyarrow's and json's errors
+        raise DataError(
+            f"{path}: damaged ({error}). Delete it: its images are made again"
+        ) from error
+    return [row for row in rows if _is_there(out / row["file"])]
+
+
+def _on_rank_zero(trainer: L.Trainer, look: Callable[[], T]) -> T:
+    """What `look` gives or raises there, on all processes: else the others would wait for ever."""
+    found: Any = None
+    if trainer.is_global_zero:
+        try:
+            found = look()
+        except PalmForgeError as error:
+            found = error
+    found = trainer.strategy.broadcast(found)
+    if isinstance(found, PalmForgeError):
+        raise found
+    return found
+
+
+def _file(index: int) -> str:
+    return f"{index:06d}/000.png"
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    with write_aside(path) as aside:
+        Image.fromarray(pixels).save(aside, format="PNG")
+
+
+def _progress(done: set[int], plan: GenerationPlan) -> str:
+    return f"{sum(index < plan.num_identities for index in done)} of {plan.num_identities} images"
+
+
+def _check_same(path: Path, settings: dict[str, Any]) -> None:
+    """Raises ConfigError where a directory was made with other settings, by their names."""
+    try:
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged ({error}); choose another directory") from error
+    names = {**there, **settings}
+    if "checkpoint_sha256" not in settings:
+        names.pop("checkpoint_sha256", None)
+    if differing := [
+        f"{name}: {there.get(name)!r} there, {settings.get(name)!r} now"
+        for name in names
+        if there.get(name) != settings.get(name)
+    ]:
+        raise ConfigError(
+            f"ImageWriter.directory: {path.parent} was generated with other settings "
+            f"({'; '.join(differing)}). Choose another directory, or go back to those settings"
+        )
+
+
+def _digest(checkpoint: Any) -> str | None:
+    """SHA-256 of a checkpoint file, or of those of all files of a sharded one; None without any."""
+    if not checkpoint:
+        return None
+    path = Path(checkpoint)
+    try:
+        if not path.is_dir():
+            return _sha256(path)
+        files = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()]
+    except OSError as error:
+        raise CheckpointError(f"ckpt_path: cannot read {checkpoint}: {error}") from error
+    return hashlib.sha256("".join(files).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

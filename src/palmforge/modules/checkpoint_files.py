@@ -1,0 +1,50 @@
+"""Checkpoints opened outside of a Trainer."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from palmforge.callbacks.ema import STATE_KEY, averaged
+from palmforge.errors import CheckpointError
+
+T = TypeVar("T")
+
+
+def read_checkpoint(path: str, *network_classes: str) -> dict[str, Any]:
+    """A checkpoint of one of some modules, without running anything that is in it.
+
+    Args:
+        path: A `.ckpt` file.
+        network_classes: The modules that it may be of.
+
+    Raises:
+        CheckpointError: If it is missing, unsafe, or of none of these modules.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint {path!r}") from None
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if (found := checkpoint.get("network_class")) not in network_classes:
+        raise CheckpointError(
+            f"{path} is a checkpoint of {found or 'something else'}, not of "
+            f"{' or '.join(network_classes)}"
+        )
+    return checkpoint
+
+
+def weights_of(checkpoint: dict[str, Any], prefer_averages: bool) -> dict[str, Tensor]:
+    """Its weights; the averages of `WeightEMA` in their place, if there are any and it is asked."""
+    if prefer_averages and STATE_KEY in checkpoint.get("callbacks", {}):
+        return averaged(checkpoint)
+    weights: dict[str, Tensor] = checkpoint["state_dict"]
+    return weights
+
+
+def rebuilt(kind: type[T], fields: dict[str, Any]) -> T:
+    """A dataclass of settings, from what `asdict` made of it and a checkpoint kept."""
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
