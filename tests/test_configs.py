@@ -24,8 +24,9 @@ def instantiate(monkeypatch, tiny_data, tmp_path):
     seen = []
     monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
 
-    def run(cli, *arguments: str) -> PalmCLI:
-        cli("fit", *arguments, *tiny_data)
+    def run(cli, *arguments: str, by_batch: bool = False) -> PalmCLI:
+        mine = [s for s in tiny_data if not (by_batch and ("per_batch" in s or "per_ident" in s))]
+        cli("fit", *arguments, *mine)
         return seen[-1]
 
     return run
@@ -39,9 +40,12 @@ def test_every_folder_of_configs_is_covered():
 
 @pytest.mark.parametrize("path", _names("experiment"))
 def test_experiments_instantiate(instantiate, cli, path):
-    built = instantiate(cli, f"--config={path}")
-    assert built.model.class_names == built.datamodule.class_names
-    assert built.config.fit.name == yaml.safe_load((ROOT / path).read_text())["name"]
+    wanted = yaml.safe_load((ROOT / path).read_text())
+    by_batch = "batch_size" in wanted["data"]["init_args"]  # not P identities × K images
+    built = instantiate(cli, f"--config={path}", by_batch=by_batch)
+    if hasattr(built.model, "class_names"):
+        assert built.model.class_names == built.datamodule.class_names
+    assert built.config.fit.name == wanted["name"]
 
 
 @pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 # Importing them makes their short names known to the YAML files.
 import palmforge.callbacks
 import palmforge.data.datamodule
+import palmforge.data.generation.capture_datamodule
 import palmforge.data.generation.datamodule
 import palmforge.data.hands.datamodule
 import palmforge.modules  # noqa: F401
@@ -30,7 +31,7 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import ConfigError
 
 # Commands whose required settings are --name value, as the others.
-_ALL_BY_NAME = ("data synthesize", "evaluate", "gallery", "generator measure", "locate")
+_ALL_BY_NAME = ("audit", "data synthesize", "evaluate", "gallery", "generator measure", "locate")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 
@@ -41,6 +42,7 @@ warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 def own_commands() -> dict[str, Any]:
     """Our subcommands that need no Trainer: name → what `jsonargparse.auto_cli` takes."""
     from palmforge.commands import (
+        audit,
         data,
         evaluate,
         gallery,
@@ -63,6 +65,7 @@ def own_commands() -> dict[str, Any]:
         },
         "recognizer": {"export": recognizer.export, "verify": recognizer.verify},
         "generator": {"export": generator_export.export, "measure": generator.measure},
+        "audit": audit.audit,
         "evaluate": evaluate.evaluate,
         "gallery": {
             "build": gallery.build,

@@ -28,6 +28,7 @@ Data
   recognizer embed and verify ROIs:     recognizer verify | recognizer export
   generator  palms that it has made:    generator measure --images DIR --training ROOT
              for plain diffusers:       generator export CKPT DIR --format kohya
+  audit      does a set leak palms?     audit --images DIR --training ROOT --held_out ROOT
   evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml
   gallery    enrol, search 1:N:         gallery build --codes codes.parquet --out DIR
              change, measure it:        gallery add | remove | calibrate | search | info

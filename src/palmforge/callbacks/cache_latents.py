@@ -129,6 +129,8 @@ def _fill(
             some = mine[start : start + _SHARD]
             bar = f"{start + len(some):,} of {len(mine):,} {what} encoded"
             rows = [encode(key) for key in progress_bar(some, bar, len(some))]
+            if start == 0:
+                shards.check_room(rows[0], len(mine))
             shards.add(some, {name: torch.cat([row[name] for row in rows]) for name in rows[0]})
         trainer.strategy.barrier(f"{what} encoded")
     shards.refresh()

@@ -35,10 +35,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes generated images as `OUT/{index:06d}/000.png` with `OUT/manifest.parquet`.
+    """Writes images as `OUT/{identity:06d}/{capture:03d}.png` and `OUT/manifest.parquet`.
 
-    The layout is `folder`: each image is an identity of its own. The manifest has the columns
-    `file`, `identity` (the index), `prompt`, `seed`, `checkpoint`, `size` (pixels), and the
+    The layout is `folder`: identity/image. The manifest has the columns `file`, `index` (the
+    image's place in the plan), `identity`, `prompt`, `seed`, `checkpoint`, `size` (pixels), and the
     module's `provenance`. All processes write as batches come; a run that was killed loses a batch
     of each at most. The same command then goes on: `OUT/generation.json` tells what decides the
     pictures (provenance, checkpoint, prompts, seed, batch size; not their number: a set can grow).
@@ -115,7 +115,7 @@ class ImageWriter(BasePredictionWriter):
         except OSError as error:
             if error.errno not in _NO_ROOM or self._plan is None:
                 raise
-            there = {row["identity"] for row in read_rows(self._out)}
+            there = {row["index"] for row in read_rows(self._out)}
             raise DataError(
                 f"{self._out}: no room left on the disk ({error}). {_progress(there, self._plan)} "
                 "are written; make room, and the same command with "
@@ -141,13 +141,14 @@ class ImageWriter(BasePredictionWriter):
                 f"ImageWriter.directory: {self._out} holds files that were not generated here; "
                 "give a new or an empty directory"
             )
-        done = {row["identity"] for row in read_rows(self._out)}
-        left = [index for index in range(self._plan.num_identities) if index not in done]
+        done = {row["index"] for row in read_rows(self._out)}
+        left = [index for index in range(self._plan.num_images) if index not in done]
         # A PNG of noise has 3 bytes a pixel, one of a palm about half of that.
         needed = 3 * self._image_size**2 * len(left) // 2
         check_writable(self._out, "ImageWriter.directory", needed)
         for index in left:  # what a killed process was writing
-            for aside in (self._out / _file(index)).parent.glob(".000.png.*"):
+            path = self._out / self._plan.file(index)
+            for aside in path.parent.glob(f".{path.name}.*"):
                 aside.unlink()
         return done
 
@@ -177,13 +178,14 @@ class ImageWriter(BasePredictionWriter):
         rows = []
         pixels = prediction["image"].permute(0, 2, 3, 1).cpu().numpy()
         for place, index in enumerate(prediction["index"].tolist()):
-            if index >= self._plan.num_identities:
+            if index >= self._plan.num_images:
                 continue
             if index not in self._done:
-                _write_png(self._out / _file(index), pixels[place])
+                _write_png(self._out / self._plan.file(index), pixels[place])
             row = {
-                "file": _file(index),
-                "identity": index,
+                "file": self._plan.file(index),
+                "index": index,
+                "identity": self._plan.identity(index),
                 "prompt": prediction["prompt"][place],
                 "seed": int(prediction["seed"][place]),
                 "checkpoint": checkpoint,
@@ -191,12 +193,12 @@ class ImageWriter(BasePredictionWriter):
             }
             rows.append(row | self._provenance | row)
         if rows:
-            with write_aside(self._out / _PARTS / f"{rows[0]['identity']:08d}.json") as aside:
+            with write_aside(self._out / _PARTS / f"{rows[0]['index']:08d}.json") as aside:
                 aside.write_text(json.dumps(rows), encoding="utf-8")
 
     def _join(self) -> None:
         """All rows in one file, each image once, in order."""
-        rows = {row["identity"]: row for row in reversed(read_rows(self._out))}
+        rows = {row["index"]: row for row in reversed(read_rows(self._out))}
         if not rows:
             return
         table = pa.Table.from_pylist([rows[index] for index in sorted(rows)])
@@ -240,10 +242,6 @@ def _on_rank_zero(trainer: L.Trainer, look: Callable[[], T]) -> T:
     return found
 
 
-def _file(index: int) -> str:
-    return f"{index:06d}/000.png"
-
-
 def _is_there(path: Path) -> bool:
     with suppress(FileNotFoundError):
         return path.stat().st_size > 0
@@ -256,7 +254,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _progress(done: set[int], plan: GenerationPlan) -> str:
-    return f"{sum(index < plan.num_identities for index in done)} of {plan.num_identities} images"
+    return f"{sum(index < plan.num_images for index in done)} of {plan.num_images} images"
 
 
 def _check_same(path: Path, settings: dict[str, Any]) -> None:

@@ -27,5 +27,8 @@ class StepSeed(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seeds every device's generator."""
-        place = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        # The sampler's epoch. After a second resume from an epoch's last batch, Lightning's
+        # `current_epoch` is one too many.
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        place = (self.seed, progress.processed, batch_idx, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))

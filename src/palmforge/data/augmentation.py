@@ -47,6 +47,7 @@ class RoiAugmentation:
             raise ValueError(
                 f"augmentation must be none, mild, strong, wild or wild_light, got {preset!r}"
             )
+        self.image_size = image_size
         self._wild = (image_size, geometric, _WILD[preset]) if preset in _WILD else None
         transforms: list[A.BasicTransform] = []
         if preset in _GEOMETRY and geometric:

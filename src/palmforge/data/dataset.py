@@ -47,6 +47,7 @@ class PalmDataset(Dataset[dict[str, Any]]):
         self.labels = [labels[record.identity] for record in records]
         self.cache = cache
         self.augmentation = augmentation
+        self._resize = RoiAugmentation("none", False, augmentation.image_size)
         self.roles = [int(role) for role in roles] if roles is not None else [0] * len(records)
         self.views = 1 if not augmentation.is_random else views
         self.seed = seed
@@ -81,6 +82,11 @@ class PalmDataset(Dataset[dict[str, Any]]):
         if self.views is not None:
             sample["key"] = self.key(item)
         return sample
+
+    def plain(self, row: int) -> torch.Tensor:
+        """The picture of a row without augmentation, `[3, S, S]` uint8."""
+        image = self._resize(self.cache.load(self._keys[row]), 0)
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
     def key(self, item: int | Item) -> str:
         """A name for the very picture that an item shows, where rows have so many views."""

@@ -33,6 +33,7 @@ class IdentityBatchSampler(DistributedSampler[Item]):
         rank: This process.
         world_size: W; must divide P.
         ramp_steps: Steps over which the augmentation grows evenly from nothing to all of it.
+        least_identities: P must not be smaller: pairs of different palms need two.
 
     Raises:
         ConfigError: If P does not fit.
@@ -47,14 +48,16 @@ class IdentityBatchSampler(DistributedSampler[Item]):
         rank: int = 0,
         world_size: int = 1,
         ramp_steps: int = 0,
+        least_identities: int = 2,
     ) -> None:
         super().__init__(labels, num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
         table = np.asarray(labels)
         self.pools = [np.flatnonzero(table == label) for label in np.unique(table)]
-        if identities_per_batch < 2 or images_per_identity < 1:
+        if identities_per_batch < least_identities or images_per_identity < 1:
             raise ConfigError(
-                "data.identities_per_batch must be 2 or more and data.images_per_identity 1 or "
-                f"more, got {identities_per_batch} and {images_per_identity}"
+                f"data.identities_per_batch must be {least_identities} or more and "
+                "data.images_per_identity 1 or more, got "
+                f"{identities_per_batch} and {images_per_identity}"
             )
         if identities_per_batch > len(self.pools):
             raise ConfigError(

@@ -37,6 +37,7 @@ class TensorShards:
 
     def __init__(self, directory: str | Path, setting: str) -> None:
         self.directory = Path(directory).expanduser()
+        self.setting = setting
         check_writable(self.directory, setting)
         self._place: dict[str, tuple[Path, int]] = {}
         self._open: dict[Path, Any] = {}
@@ -58,6 +59,11 @@ class TensorShards:
         """Those that are not there, each once, in their order."""
         return [key for key in dict.fromkeys(keys) if key not in self._place]
 
+    def check_room(self, row: Tensors, count: int) -> None:
+        """Raises DataError where the disk has no room for so many rows like this one."""
+        size = sum(value.numel() * value.element_size() for value in row.values())
+        check_writable(self.directory, self.setting, needed_bytes=count * size)
+
     def add(self, keys: Sequence[str], rows: Tensors) -> None:
         """Writes a shard.
 
@@ -77,7 +83,8 @@ class TensorShards:
         """The row of a key: tensors of their own, by name."""
         path, row = self._place[key]
         file = self._file(path)
-        return {name: file.get_slice(name)[row] for name in file.keys()}  # noqa: SIM118
+        # Cloned: what is written to a view of the map, the next reader would see.
+        return {name: file.get_slice(name)[row].clone() for name in file.keys()}  # noqa: SIM118
 
     def _file(self, path: Path) -> Any:
         if self._opened_by != os.getpid():  # a DataLoader worker opens its own

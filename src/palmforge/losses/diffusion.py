@@ -115,7 +115,7 @@ def check_objective(
         raise ConfigError(
             f"model.prediction_type: {prediction_type!r} is none of {', '.join(PREDICTION_TYPES)}"
         )
-    if prediction_type != "epsilon" or float(alphas_cumprod[-1]) > 1e-8:
+    if prediction_type != "epsilon" or float(alphas_cumprod[-1]) > 0:
         return
     if min_snr_gamma is not None:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from palmforge.modules.ccnet import CCNetRecognizer
 from palmforge.modules.hashing_student import HashingStudent
 from palmforge.modules.hashing_teacher import HashingTeacher
+from palmforge.modules.identity_controlnet import IdentityControlNet
 from palmforge.modules.identity_generator import IdentityGenerator
 from palmforge.modules.landmarks import PalmDetectorModule, PalmLandmarksModule
 from palmforge.modules.palm_autoencoder import PalmAutoencoder
@@ -12,6 +13,7 @@ __all__ = [
     "CCNetRecognizer",
     "HashingStudent",
     "HashingTeacher",
+    "IdentityControlNet",
     "IdentityGenerator",
     "MarginRecognizer",
     "PalmAutoencoder",

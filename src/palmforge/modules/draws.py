@@ -13,7 +13,8 @@ def generators(seeds: Tensor, stream: int = 0) -> list[torch.Generator]:
         seeds: `[N]` integers >= 0.
         stream: Another number, other draws from the same seeds.
     """
-    return [torch.Generator().manual_seed((int(s) << 8 | stream) % 2**63) for s in seeds]
+    numbers = seeds.tolist()  # at once: each look into a GPU's memory would wait for it
+    return [torch.Generator().manual_seed((s << 8 | stream) % 2**63) for s in numbers]
 
 
 def normal_like(like: Tensor, seeds: Tensor, stream: int = 0) -> Tensor:

@@ -43,6 +43,19 @@ class Encoders:
         scale = vae.config.scaling_factor
         return {"mean": (posterior.mean - shift) * scale, "sd": posterior.std * scale}
 
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Scaled latents `[N, C, h, w]` → RGB `[N, 3, S, S]`, about [0, 1]; gradients pass."""
+        vae = self.pipeline.vae.to(latents.device)
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        with torch.autocast(latents.device.type, enabled=False):
+            decoded: Tensor = vae.decode(latents.float() / vae.config.scaling_factor + shift).sample
+        return decoded / 2 + 0.5
+
+    def latent_shape(self, count: int) -> tuple[int, int, int, int]:
+        """Of `count` pictures: `[N, C, h, w]`."""
+        side = self.image_size // self.pipeline.vae_scale_factor
+        return count, self.pipeline.vae.config.latent_channels, side, side
+
     def prompts(self, prompts: list[str], device: torch.device) -> dict[str, Tensor]:
         """`prompt_embeds` `[N, T, D]`; of Stable Diffusion XL `pooled_embeds` `[N, P]` too."""
         self._count_cut(prompts)

@@ -7,28 +7,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from palmforge.data.generation.prompted import NO_WORDS
-from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.checkpoint_files import read_checkpoint, rebuilt, weights_of
 from palmforge.modules.encoders import Encoders
-from palmforge.modules.lora_files import Format, save_generator
-from palmforge.modules.objective import Objective
-from palmforge.modules.schedule import Schedule, scheduled
-from palmforge.modules.stable_diffusion import EMBEDDED, load_pipeline, text_encoders
+from palmforge.modules.latent_diffusion import Batch, LatentDiffusionModule
+from palmforge.modules.lora_files import Format, save_generator, starting_adapters
+from palmforge.modules.schedule import Schedule
+from palmforge.modules.stable_diffusion import EMBEDDED, text_encoders
+from palmforge.networks.gradient_checkpointing import checkpoint_blocks
 from palmforge.networks.lora import LoraSettings, add_lora
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
 
-Batch = dict[str, Any]
-_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
-
-class IdentityGenerator(L.LightningModule):
+class IdentityGenerator(LatentDiffusionModule):
     """Stable Diffusion, fine-tuned on palms: LoRA, or all of the UNet.
 
     It holds a pipeline of diffusers, samples with it, and what it exports loads in plain diffusers.
@@ -67,8 +63,6 @@ class IdentityGenerator(L.LightningModule):
         negative_prompt: What sampling leads away from.
     """
 
-    strict_loading = False  # checkpoints hold what is trained
-
     def __init__(
         self,
         pretrained_model_name_or_path: str | None = EMBEDDED,
@@ -95,174 +89,80 @@ class IdentityGenerator(L.LightningModule):
         guidance_scale: float = 5.0,
         negative_prompt: str = NO_WORDS,
     ) -> None:
-        super().__init__()
-        self.pretrained_model_name_or_path = pretrained_model_name_or_path
-        self.pretrained_vae_model_name_or_path = pretrained_vae_model_name_or_path
-        self.revision = revision
-        self.variant = variant
-        self.sizes = sizes
-        self.image_size = image_size
+        super().__init__(
+            pretrained_model_name_or_path, pretrained_vae_model_name_or_path, revision, variant,
+            sizes, image_size, prediction_type, zero_terminal_snr, min_snr_gamma, noise_offset,
+            input_perturbation, gradient_checkpointing, frozen_dtype, optimizer, warmup_steps,
+            lr_schedule, scheduler, num_inference_steps, guidance_scale, negative_prompt,
+        )  # fmt: skip
         self.train_weights = train
         self.lora = lora
-        self.prediction_type = prediction_type
-        self.zero_terminal_snr = zero_terminal_snr
-        self.min_snr_gamma = min_snr_gamma
-        self.noise_offset = noise_offset
-        self.input_perturbation = input_perturbation
-        self.gradient_checkpointing = gradient_checkpointing
-        self.frozen_dtype = frozen_dtype
         self.compile_unet = compile_unet
-        self.optimizer = optimizer
-        self.warmup_steps = warmup_steps
-        self.lr_schedule = lr_schedule
-        self.scheduler = scheduler
-        self.num_inference_steps = num_inference_steps
-        self.guidance_scale = guidance_scale
-        self.negative_prompt = negative_prompt
-        self.pipeline: Any = None
 
-    # --- what it is made of ---
-
-    def load_pretrained(self, resuming: bool) -> None:
-        """Before the data is touched: a wrong name is known at once."""
-        self.configure_model()
-
-    def configure_model(self) -> None:
-        """Loads the pipeline and adds what is trained; once."""
-        if self.pipeline is not None:
-            return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a small one from configs is the same in every process
-            self.pipeline = load_pipeline(
-                self.pretrained_model_name_or_path,
-                self.pretrained_vae_model_name_or_path,
-                self.revision,
-                self.variant,
-                self.sizes,
-                self.image_size,
-            )
-            self._prepare_schedulers()
-            self._choose_trained()
-
-    def _prepare_schedulers(self) -> None:
-        import diffusers
-
-        pipeline = self.pipeline
-        own = dict(pipeline.scheduler.config)
-        changes: dict[str, Any] = {}
-        if self.prediction_type is not None:
-            changes["prediction_type"] = self.prediction_type
-        if self.zero_terminal_snr:
-            changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-        kind: Any = type(pipeline.scheduler)
-        if self.scheduler is not None:
-            kind = getattr(diffusers, self.scheduler, None)
-            if kind is None or not hasattr(kind, "set_timesteps"):
-                raise ConfigError(f"model.scheduler: diffusers has no scheduler {self.scheduler!r}")
-        pipeline.scheduler = kind.from_config(own, **changes)
-        training = diffusers.DDPMScheduler.from_config(own, **changes)
-        self.objective = Objective(
-            training.config.prediction_type,
-            training.alphas_cumprod.float(),
-            self.min_snr_gamma,
-            self.noise_offset,
-            self.input_perturbation,
-        )
-        factor = pipeline.vae_scale_factor
-        if self.image_size % (factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)):
-            raise ConfigError(
-                f"data.image_size: {self.image_size} pixels are {self.image_size / factor:g} "
-                "latents, which the UNet cannot halve on each of its levels. Take a multiple of "
-                f"{factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)}"
-            )
-
-    def _choose_trained(self) -> None:
+    def choose_trained(self) -> None:
+        """Adapters, or the whole UNet, and perhaps the text encoders."""
         pipeline, texts = self.pipeline, text_encoders(self.pipeline)
-        for frozen in (pipeline.vae, pipeline.unet, *texts):
-            frozen.requires_grad_(False).eval()
         trains_text = self.train_weights == "full" or self.lora.text_encoder
         self.encoders = Encoders(pipeline, self.image_size, trains_text)
         if self.train_weights == "full":
             for trained in (pipeline.unet, *texts):
-                trained.requires_grad_(True).train()
+                trained.requires_grad_(True)
         else:
-            if (dtype := self._frozen_dtype()) != pipeline.unet.dtype:
-                pipeline.unet.to(dtype)
             names, key = self.lora.target_modules, "model.lora.target_modules"
             add_lora(pipeline.unet, self.lora, tuple(names), key)
             if self.lora.text_encoder:
                 names, key = self.lora.text_encoder_modules, "model.lora.text_encoder_modules"
                 for encoder in texts:
                     add_lora(encoder, self.lora, tuple(names), key)
-        self.unet = pipeline.unet
+        if len(texts) == 2:
+            _freeze_unread(texts[0])
+        self._start = starting_adapters(pipeline)
         if trains_text:
-            self.text_encoders = nn.ModuleList(texts)
+            self.text_encoders = nn.ModuleList(texts).train()
         if self.gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            checkpoint_blocks(pipeline.unet)
         if self.compile_unet:
-            self.unet.compile()
+            pipeline.unet.compile()
 
-    def _frozen_dtype(self) -> torch.dtype:
-        if self.frozen_dtype != "auto":
-            dtype: torch.dtype = getattr(torch, self.frozen_dtype)
-            return dtype
-        precision = str(self._trainer.precision) if self._trainer is not None else "32-true"
-        return _DTYPES.get(precision, torch.float32)
+    def architecture(self) -> dict[str, Any]:
+        """What it takes to build it again."""
+        return {
+            **super().architecture(),
+            "train": self.train_weights,
+            "lora": asdict(self.lora),
+        }
 
     # --- training ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """‖target − UNet(x_t, t, c)‖², weighted by noise level; t, ε from each sample's seed."""
-        latents, predict = self._prepared(batch)
-        steps = self.objective.timesteps(batch["seed"])
-        loss = self.objective.losses(predict, latents, batch["seed"], steps).mean()
-        self.log("train/loss", loss.detach(), batch_size=len(latents))
+        batch = self.encoded(batch)
+        latents, seeds = self.objective.latents(batch), batch["seed"]
+        steps = self.objective.timesteps(seeds)
+        loss = self.objective.losses(self.predictor(batch), latents, seeds, steps).mean()
+        self.log("train/loss", loss.detach(), batch_size=len(latents), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss at four fixed noise levels a picture, with fixed noise."""
-        latents, predict = self._prepared(batch)
-        for quarter in range(4):
-            steps = self.objective.fixed_timesteps(batch["index"], quarter)
-            losses = self.objective.losses(predict, latents, batch["seed"] + quarter, steps)
-            self.log(
-                "val/loss", losses.mean(), batch_size=len(latents), sync_dist=True, prog_bar=True
-            )
+        batch = self.encoded(batch)
+        self.log_fixed_loss(batch, self.predictor(batch), "val")
 
-    def _prepared(self, batch: Batch) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-        """x_0, and the UNet with the words given; what is not cached is computed."""
-        if "mean" not in batch:
-            batch = {**batch, **self.encoders.images(batch["image"], self.device)}
-        if "prompt_embeds" not in batch:
-            batch = {**batch, **self.encoders.prompts(list(batch["prompt"]), self.device)}
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As validation."""
+        batch = self.encoded(batch)
+        self.log_fixed_loss(batch, self.predictor(batch), "test")
+
+    def predictor(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
+        """(x_t, t) → what the UNet predicts with the words of an `encoded` batch."""
 
         def predict(noisy: Tensor, steps: Tensor) -> Tensor:
             prediction: Tensor = self.unet(
-                noisy, steps, batch["prompt_embeds"], added_cond_kwargs=self._added(batch)
+                noisy, steps, batch["prompt_embeds"], added_cond_kwargs=self.added(batch)
             ).sample
             return prediction
 
-        return self.objective.latents(batch), predict
-
-    def _added(self, batch: Batch) -> dict[str, Tensor] | None:
-        """What Stable Diffusion XL asks for besides: pooled words, and sizes as they are."""
-        if "pooled_embeds" not in batch:
-            return None
-        size = float(self.image_size)
-        ids = torch.tensor([[size, size, 0.0, 0.0, size, size]], device=self.device)
-        pooled = batch["pooled_embeds"]
-        return {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Logs the norm of the gradients before they are clipped."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer, with a warm-up and a decay."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        total = int(self.trainer.estimated_stepping_batches)
-        return scheduled(self.optimizer(trained), self.lr_schedule, self.warmup_steps, total)
+        return predict
 
     # --- sampling ---
 
@@ -277,7 +177,7 @@ class IdentityGenerator(L.LightningModule):
         Returns:
             `[N, 3, S, S]` uint8 RGB on the CPU.
         """
-        with self.encoders.at_work(self.device, self.unet):
+        with self.encoders.at_work(self.device, self.unet), self.sampling_precision():
             images = self.pipeline(
                 prompts,
                 negative_prompt=[self.negative_prompt] * len(prompts),
@@ -294,58 +194,6 @@ class IdentityGenerator(L.LightningModule):
         """A batch of a `GenerationPlan` → its pictures."""
         return {**batch, "image": self.sample(batch["prompt"], batch["seed"].tolist())}
 
-    @property
-    def provenance(self) -> dict[str, str | int | float]:
-        """What decides the pictures, besides the checkpoint, prompts and seeds."""
-        return {
-            "pretrained_model_name_or_path": str(self.pretrained_model_name_or_path),
-            "scheduler": self.scheduler or "own",
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt,
-        }
-
-    # --- files ---
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained: megabytes of a LoRA, not gigabytes of what it is laid over."""
-        trained = self._trained_names()
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k in trained}
-        checkpoint["network_class"] = type(self).__name__
-        checkpoint["architecture"] = {
-            "pretrained_model_name_or_path": self.pretrained_model_name_or_path,
-            "pretrained_vae_model_name_or_path": self.pretrained_vae_model_name_or_path,
-            "revision": self.revision,
-            "variant": self.variant,
-            "sizes": asdict(self.sizes),
-            "image_size": self.image_size,
-            "train": self.train_weights,
-            "lora": asdict(self.lora),
-            "prediction_type": self.prediction_type,
-            "zero_terminal_snr": self.zero_terminal_snr,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other weights than are trained here.
-
-        Raises:
-            CheckpointError: If names or shapes differ.
-        """
-        self.configure_model()
-        parameters = dict(self.named_parameters())
-        ours = {name: parameters[name].shape for name in self._trained_names()}
-        theirs = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-        differing = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
-        if differing:
-            raise CheckpointError(
-                f"the checkpoint is of another model, or another model.lora: {len(differing)} of "
-                f"its weights differ, first {differing[0]!r}"
-            )
-
-    def _trained_names(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-
     def export(self, directory: Path, format: Format = "diffusers", half: bool = False) -> None:
         """Writes what plain diffusers loads: a LoRA, or the whole pipeline of `train: full`.
 
@@ -356,7 +204,18 @@ class IdentityGenerator(L.LightningModule):
         """
         if half and self.train_weights == "full":
             self.pipeline.to(torch.float16)
-        save_generator(self.pipeline, self.train_weights == "lora", directory, format)
+        is_lora = self.train_weights == "lora"
+        save_generator(self.pipeline, is_lora, directory, format, self._start)
+
+
+def _freeze_unread(encoder: Any) -> None:
+    """Stable Diffusion XL reads the last layer but one of its first text encoder.
+
+    DDP would wait for gradients of the rest, which never come.
+    """
+    body = getattr(encoder, "text_model", encoder)
+    for unread in (body.encoder.layers[-1], body.final_layer_norm):
+        unread.requires_grad_(False)
 
 
 def load_generator(path: str, averaged: bool = True) -> IdentityGenerator:
@@ -375,5 +234,5 @@ def load_generator(path: str, averaged: bool = True) -> IdentityGenerator:
     parts["lora"] = rebuilt(LoraSettings, parts["lora"])
     module = IdentityGenerator(**parts)
     module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(weights_of(checkpoint, averaged))
+    module.load_state_dict(weights_of(checkpoint, averaged), strict=False)  # names are checked
     return module.eval()

@@ -14,6 +14,7 @@ from palmforge.losses.diffusion import (
     check_objective,
     denoising_loss,
     min_snr_weight,
+    predicted_sample,
     signal_to_noise,
     target_of,
 )
@@ -72,7 +73,17 @@ class Objective:
         seeds: Tensor,
         steps: Tensor,
     ) -> Tensor:
-        """Weighted squared errors.
+        """Weighted squared errors, `[N]` float32. See `errors`."""
+        return self.errors(predict, latents, seeds, steps)[0]
+
+    def errors(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        latents: Tensor,
+        seeds: Tensor,
+        steps: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted squared errors, and the pictures that the predictions amount to.
 
         Args:
             predict: (x_t `[N, C, h, w]`, t `[N]`) → prediction.
@@ -81,7 +92,8 @@ class Objective:
             steps: t, `[N]`.
 
         Returns:
-            `[N]` float32.
+            losses: `[N]` float32.
+            samples: x̂_0, `[N, C, h, w]`.
         """
         steps = steps.to(latents.device)
         noise = normal_like(latents, seeds, NOISE)
@@ -90,10 +102,14 @@ class Objective:
         shown = noise
         if self.input_perturbation:
             shown = noise + self.input_perturbation * normal_like(latents, seeds, PERTURBATION)
-        prediction = predict(add_noise(latents, shown, self.alphas_cumprod, steps), steps)
+        noisy = add_noise(latents, shown, self.alphas_cumprod, steps)
+        prediction = predict(noisy, steps)
         weight = None
         if self.min_snr_gamma is not None:
             snr = signal_to_noise(self.alphas_cumprod, steps)
             weight = min_snr_weight(snr, self.min_snr_gamma, self.prediction_type)
         target = target_of(self.prediction_type, latents, noise, self.alphas_cumprod, steps)
-        return denoising_loss(prediction, target, weight)
+        sample = predicted_sample(
+            self.prediction_type, prediction, noisy, self.alphas_cumprod, steps
+        )
+        return denoising_loss(prediction, target, weight), sample

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio
 
+from palmforge.errors import CheckpointError
 from palmforge.losses.reconstruction import edge_loss, gaussian_kl, tone_loss
 from palmforge.modules.checkpoint_files import read_checkpoint, rebuilt, weights_of
 from palmforge.modules.draws import normal_like
@@ -56,8 +57,8 @@ class PalmAutoencoder(L.LightningModule):
         self.lr_schedule = lr_schedule
         self.vae = tiny_autoencoder(sizes, image_size)
         self.val_psnr = PeakSignalNoiseRatio(data_range=1.0)
-        # Of the latents of the last validation: their scale is for the UNet to be told.
-        self.register_buffer("latent_sd", torch.ones(()))
+        # Of the latents of the last validation: their scale is for the UNet to be told. 0: unknown.
+        self.register_buffer("latent_sd", torch.zeros(()))
         self._spread: list[Tensor] = []
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -74,8 +75,10 @@ class PalmAutoencoder(L.LightningModule):
             "kl_loss": self.kl_weight * gaussian_kl(mean, sd),
         }
         for name, value in losses.items():
-            self.log(f"train/{name}", value.detach())
-        return torch.stack(list(losses.values())).sum()
+            self.log(f"train/{name}", value.detach(), sync_dist=True)
+        total = torch.stack(list(losses.values())).sum()
+        self.log("train/loss", total.detach(), sync_dist=True)
+        return total
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """PSNR of what comes back from the posterior's mean."""
@@ -111,9 +114,17 @@ class PalmAutoencoder(L.LightningModule):
         Args:
             directory: New.
             half: Weights in float16.
+
+        Raises:
+            CheckpointError: If it was saved before its first validation.
         """
+        if not self.latent_sd > 0:
+            raise CheckpointError(
+                "this autoencoder was saved before its first validation: the scale of its latents "
+                "is not known. Take best.ckpt, or train on until trainer.val_check_interval"
+            )
         self.vae.register_to_config(scaling_factor=round(1 / float(self.latent_sd), 5))
-        self.vae.to(torch.float16 if half else torch.float32).save_pretrained(directory)
+        (self.vae.half() if half else self.vae).save_pretrained(directory)
 
 
 def load_autoencoder(path: str, averaged: bool = True) -> PalmAutoencoder:

@@ -145,20 +145,28 @@ def local_tokenizer(texts: Sequence[str], max_tokens: int) -> Any:
     )
     bpe.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    endings = [f"{byte}</w>" for byte in alphabet]  # a word may end in any byte
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,  # as many as the texts give
         initial_alphabet=alphabet,
+        special_tokens=endings,  # found in the texts, they come in another order in each process
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    bpe.train_from_iterator(sorted(set(texts)), trainer)
+    learned = sorted(set(texts))
+    bpe.train_from_iterator(learned, trainer)
     model = json.loads(bpe.to_str())["model"]
-    vocabulary: dict[str, int] = dict(model["vocab"])
-    for token in (*(f"{byte}</w>" for byte in alphabet), START, END):  # a word may end in any byte
-        vocabulary.setdefault(token, len(vocabulary))
+    used = {f"{word[-1]}</w>" for text in learned for word in _words(bpe, text)}
+    merged = sorted(model["vocab"].keys() - {*alphabet, *endings}, key=model["vocab"].get)
+    tokens = dict.fromkeys([*alphabet, *sorted(used), *merged, *endings, START, END])
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     merges = [tuple(pair) for pair in model["merges"]]
     return CLIPTokenizer(
         vocab=vocabulary,
         merges=merges,  # type: ignore[arg-type]  # pairs, as in the JSON of tokenizers
         model_max_length=max_tokens,
     )
+
+
+def _words(bpe: Tokenizer, text: str) -> list[str]:
+    return [w for w, _ in bpe.pre_tokenizer.pre_tokenize_str(bpe.normalizer.normalize_str(text))]

@@ -23,6 +23,7 @@ from palmforge.data.generation.prompts import (
 from palmforge.data.layouts import Layout
 from palmforge.data.loaders import evaluation_loader, training_loader
 from palmforge.data.roi_cache import RoiSettings
+from palmforge.data.sampler import IdentityBatchSampler
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import ConfigError
 
@@ -133,9 +134,26 @@ class GenerationDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Cuts the ROIs that are not cached yet; nothing for `predict`."""
-        self.palms.trainer = self.trainer
-        if not self._predicting:
-            self.palms.prepare_data()
+        if self._predicting:
+            return
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            # Raises for settings that do not fit, before an hour is spent on ROIs.
+            self._sampler([self.palms.labels[r.identity] for r in self.split.train])
+        self._cut_rois()
+
+    def _cut_rois(self) -> None:
+        self.palms.cache.fill(self.scan.records, num_threads=max(1, self.palms.num_workers))
+
+    def _sampler(self, labels: list[int]) -> IdentityBatchSampler:
+        return IdentityBatchSampler(
+            labels,
+            self.palms.identities_per_batch,
+            images_per_identity=1,
+            seed=self.palms.seed,
+            rank=self.trainer.global_rank if self.trainer is not None else 0,
+            world_size=self.trainer.world_size if self.trainer is not None else 1,
+            least_identities=1,
+        )
 
     def setup(self, stage: str) -> None:
         """Pictures and prompts; or the plan."""
@@ -148,7 +166,7 @@ class GenerationDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The same batches for any number of processes and workers."""
-        sampler = self.palms._sampler(self.train.palms.labels)
+        sampler = self._sampler(self.train.palms.labels)
         return training_loader(self.train, sampler, self.palms.num_workers, self.trainer)
 
     def val_dataloader(self) -> DataLoader:

@@ -21,7 +21,7 @@ class GenerationPlan(Dataset[dict[str, Any]]):
     Image i has the prompt `prompts[i % len(prompts)]` and a seed that is a function of (seed, i)
     alone. Batch b holds the images b · B … (b + 1) · B − 1, whatever the number of processes and
     whatever is done already: what a kernel gives for one image may depend on the others of its
-    batch. The last batch is as large, beyond `num_identities`, so that a larger set has the
+    batch. The last batch is as large, beyond `num_images`, so that a larger set has the
     pictures of a smaller one; who writes leaves these out.
 
     An item is `{"index": [B] int64, "prompt": B strings, "seed": [B] int64}`.
@@ -31,7 +31,7 @@ class GenerationPlan(Dataset[dict[str, Any]]):
 
     Args:
         prompts: At least one; the identities go through them again and again.
-        num_identities: Images.
+        num_images: Images.
         batch_size: B.
         seed: >= 0; each image's seed follows from it.
 
@@ -40,20 +40,20 @@ class GenerationPlan(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, prompts: Sequence[str], num_identities: int, batch_size: int, seed: int = 0
+        self, prompts: Sequence[str], num_images: int, batch_size: int, seed: int = 0
     ) -> None:
         if not prompts:
             raise ConfigError("data.prompts: at least one prompt is needed to generate from")
-        if min(num_identities, batch_size) < 1 or seed < 0:
+        if min(num_images, batch_size) < 1 or seed < 0:
             raise ConfigError(
                 "data.num_identities and the batch size must be >= 1, the seed >= 0, got "
-                f"{num_identities}, {batch_size}, {seed}"
+                f"{num_images}, {batch_size}, {seed}"
             )
         self.prompts = list(prompts)
-        self.num_identities = num_identities
+        self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
-        self.batches = list(range(math.ceil(num_identities / batch_size)))
+        self.batches = list(range(math.ceil(num_images / batch_size)))
 
     def leave_out(self, done: set[int], at_least: int = 1) -> None:
         """Drops the batches whose images are all there.
@@ -64,7 +64,7 @@ class GenerationPlan(Dataset[dict[str, Any]]):
                 number: Lightning wants a batch for each process, and makes the same picture twice
                 rather than hang.
         """
-        every = range(math.ceil(self.num_identities / self.batch_size))
+        every = range(math.ceil(self.num_images / self.batch_size))
         left = [batch for batch in every if not done.issuperset(self.indices(batch))]
         if left:
             left = [left[place % len(left)] for place in range(max(at_least, len(left)))]
@@ -73,7 +73,19 @@ class GenerationPlan(Dataset[dict[str, Any]]):
     def indices(self, batch: int) -> range:
         """The images of a batch that belong to the set."""
         first = batch * self.batch_size
-        return range(first, min(first + self.batch_size, self.num_identities))
+        return range(first, min(first + self.batch_size, self.num_images))
+
+    def file(self, index: int) -> str:
+        """Where an image is written, relative to the set: `identity/image`."""
+        return f"{self.identity(index):06d}/{self.capture(index):03d}.png"
+
+    def identity(self, index: int) -> int:
+        """The palm of an image: each is one of its own."""
+        return index
+
+    def capture(self, index: int) -> int:
+        """Which image of its palm it is."""
+        return 0
 
     def settings(self) -> dict[str, str | int]:
         """What decides the pictures: not how many there are."""

@@ -1,0 +1,162 @@
+"""The DataModule of what makes captures of palms that are there already."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from palmforge.data.augmentation import Preset
+from palmforge.data.dataset import PalmDataset
+from palmforge.data.embedded import SYNTHETIC
+from palmforge.data.generation.captures import CapturePairs, CapturePlan
+from palmforge.data.generation.datamodule import GenerationDataModule
+from palmforge.data.generation.prompts import DEFAULT_TEMPLATES, prompts_of
+from palmforge.data.layouts import Layout, scan
+from palmforge.data.records import PalmRecord
+from palmforge.data.roi_cache import RoiSettings, extract
+from palmforge.data.synthetic import SyntheticPalms
+from palmforge.errors import BadImage, ConfigError, DataError
+
+
+class CaptureDataModule(GenerationDataModule):
+    """As `GenerationDataModule`, each sample with a `reference`: another capture of its palm.
+
+    Where a palm has one picture only, that is its own reference. For `predict`, `references` are
+    the palms (the first picture of each identity), and `captures` of each are made.
+
+    Args:
+        root: See `GenerationDataModule`, as all that is not told here.
+        layout: See there.
+        domains: See there.
+        protocol: See there.
+        fractions: See there.
+        split_seed: See there.
+        image_size: See there.
+        roi: See there.
+        localizer: See there.
+        cache_dir: See there.
+        augmentation: See there.
+        geometric_augmentation: See there.
+        augmented_views: See there.
+        templates: See there.
+        caption_dropout: Share of samples without words.
+        control_dropout: Share of samples without the palm, for guidance by it alone.
+        both_dropout: Share of samples without either, besides.
+        batch_size: See there.
+        eval_batch_size: See there.
+        prompts: For `predict`: what captures are like.
+        references: For `predict`: a folder of ROIs, `identity/image`, such as `predict` of the
+            identity generator writes; null: the palms of the test split.
+        num_identities: For `predict`: of the references, at most.
+        captures: For `predict`: of each palm.
+        num_workers: See there.
+        seed: See there.
+        synthetic: See there.
+        synthetic_dir: See there.
+    """
+
+    def __init__(
+        self,
+        root: str = SYNTHETIC,
+        layout: Layout = "auto",
+        domains: list[str] | None = None,
+        protocol: Literal["first_five", "open_set", "cross_domain"] = "open_set",
+        fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
+        split_seed: int = 0,
+        image_size: int = 512,
+        roi: RoiSettings = RoiSettings(size=512),  # noqa: B008  (frozen)
+        localizer: str | None = None,
+        cache_dir: str = "data/cache",
+        augmentation: Preset = "none",
+        geometric_augmentation: bool = True,
+        augmented_views: int | None = 1,
+        templates: list[str] = list(DEFAULT_TEMPLATES),  # noqa: B006  (never changed)
+        caption_dropout: float = 0.05,
+        control_dropout: float = 0.05,
+        both_dropout: float = 0.05,
+        batch_size: int = 8,
+        eval_batch_size: int = 8,
+        prompts: str | list[str] | None = None,
+        references: str | None = None,
+        num_identities: int = 100,
+        captures: int = 10,
+        num_workers: int = 2,
+        seed: int = 0,
+        synthetic: SyntheticPalms = SyntheticPalms(what="rois", size=128),  # noqa: B008  (frozen)
+        synthetic_dir: str = "data/synthetic",
+    ) -> None:
+        super().__init__(
+            root, layout, domains, protocol, fractions, split_seed, image_size, roi, localizer,
+            cache_dir, augmentation, geometric_augmentation, augmented_views, templates,
+            caption_dropout, batch_size, eval_batch_size, prompts, num_identities, num_workers,
+            seed, synthetic, synthetic_dir,
+        )  # fmt: skip
+        for name, share in (("control_dropout", control_dropout), ("both_dropout", both_dropout)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"data.{name} must be in [0, 1], got {share}")
+        if captures < 1:
+            raise ConfigError(f"data.captures must be 1 or more, got {captures}")
+        self.control_dropout = control_dropout
+        self.both_dropout = both_dropout
+        self.references = references
+        self.captures = captures
+
+    def prepare_data(self) -> None:
+        """Cuts the ROIs that are not cached yet; for `predict` those of the test palms alone."""
+        if not self._predicting:
+            super().prepare_data()
+        elif self.references is None:
+            self._cut_rois()
+
+    def setup(self, stage: str) -> None:
+        """Pictures and prompts; or the plan."""
+        if stage != "predict":
+            super().setup(stage)
+            return
+        self.palms.trainer = self.trainer
+        size, seed = self.palms.eval_batch_size, self.palms.seed
+        self.plan = CapturePlan(self._reference_palms(), self._prompts(), self.captures, size, seed)
+
+    def _reference_palms(self) -> list:
+        """A name and a loader of the first picture of each palm that can be read."""
+        if self.references is None:
+            self.palms.setup("predict")
+            test = self.palms.test
+            rows = np.unique(test.labels, return_index=True)[1][: self.num_identities]
+            return [(test.records[r].path, partial(_pixels, test, int(r))) for r in rows]
+        found = scan(self.references, "folder", None)
+        self.palms.problems |= found.problems
+        first: dict[str, PalmRecord] = {}
+        for record in found.records:
+            first.setdefault(record.identity, record)
+        palms = []
+        for identity in sorted(first)[: self.num_identities]:
+            record = first[identity]
+            load = partial(_whole, record, self.palms.augmentation.image_size)
+            try:
+                load()
+            except BadImage as error:  # counted and listed; the others are made
+                self.palms.problems[error.path] = error.reason
+                continue
+            palms.append((record.path, load))
+        if not palms:
+            raise DataError(f"data.references: no picture of {self.references!r} can be used")
+        return palms
+
+    def _prompted(self, palms: PalmDataset, caption_dropout: float) -> CapturePairs:
+        prompts = prompts_of(palms.records, self.scan.root, self.templates, self.palms.seed)
+        training = caption_dropout > 0 or self.control_dropout > 0
+        drops = (self.control_dropout, self.both_dropout) if training else (0.0, 0.0)
+        return CapturePairs(palms, prompts, caption_dropout, *drops)
+
+
+def _pixels(palms: PalmDataset, row: int) -> np.ndarray:
+    return palms.plain(row).permute(1, 2, 0).numpy()
+
+
+def _whole(record: PalmRecord, size: int) -> np.ndarray:
+    image = extract(record, RoiSettings(size=max(16, size), source="whole"))
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
