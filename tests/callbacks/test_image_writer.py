@@ -86,8 +86,8 @@ def test_a_set_is_pictures_by_index_and_a_manifest(one):
     assert [row["identity"] for row in rows] == list(range(21))
     seed = image_seed(0, 20)
     assert rows[20] == {
-        "file": names[20], "index": 20, "identity": 20, "prompt": "a", "seed": seed, "checkpoint": None,
-        "size": SIZE, "scheduler": "DDIM", "guidance_scale": 3.0,
+        "file": names[20], "index": 20, "identity": 20, "prompt": "a", "seed": seed,
+        "checkpoint": None, "size": SIZE, "scheduler": "DDIM", "guidance_scale": 3.0,
     }  # fmt: skip
     pixels = np.asarray(Image.open(one / names[20]))
     assert (pixels == [seed >> shift & 255 for shift in (0, 8, 16)]).all()

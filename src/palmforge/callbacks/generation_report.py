@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from torch import Tensor
 from palmforge.data.generation.plan import image_seed
 from palmforge.data.generation.prompted import PromptedDataset
 from palmforge.data.generation.prompts import draw_prompts
+from palmforge.errors import ConfigError
 from palmforge.evaluation.inception import load_inception
 from palmforge.metrics.embeddings import embedding_counts
 from palmforge.metrics.generation import UNIT_GAMMA, impostor_threshold
@@ -84,7 +86,10 @@ class GenerationReport(L.Callback):
         self, trainer: L.Trainer, module: Any, held_out: PromptedDataset, split: str
     ) -> None:
         model = load(self.recogniser)
-        assert isinstance(model, EmbeddingRecognizer)
+        if not isinstance(model, EmbeddingRecognizer):
+            raise ConfigError(
+                f"GenerationReport.recogniser: {self.recogniser} makes codes, not embeddings"
+            )
         training = self._embedded_training(trainer, model)
         metrics = GenerationMetrics(self._threshold(training), training)
         if self.inception is None:
@@ -106,6 +111,8 @@ class GenerationReport(L.Callback):
         figures = {**metrics.to(module.device).compute(), **distances.to(module.device).compute()}
         for name in ("recognizer_fid", "recognizer_kid", "num_identities"):
             figures.pop(name, None)  # the former are between generated and *training* palms
+        if math.isnan(metrics.threshold):
+            figures |= {"uniqueness": math.nan, "novelty": math.nan}
         for name, value in figures.items():
             module.log(f"{split}/{name}", value, sync_dist=True)
 

@@ -20,4 +20,6 @@ def generators(seeds: Tensor, stream: int = 0) -> list[torch.Generator]:
 def normal_like(like: Tensor, seeds: Tensor, stream: int = 0) -> Tensor:
     """Standard normal `[N, ...]` in float32, a row a seed, on the device of `like`."""
     rows = [torch.randn(like.shape[1:], generator=g) for g in generators(seeds, stream)]
-    return torch.stack(rows).to(like.device, non_blocking=True)
+    drawn = torch.stack(rows)
+    # From pinned memory the copy does not wait for the GPU.
+    return (drawn.pin_memory() if like.is_cuda else drawn).to(like.device, non_blocking=True)

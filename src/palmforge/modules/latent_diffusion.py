@@ -230,15 +230,6 @@ class LatentDiffusionModule(L.LightningModule):
 
     # --- training ---
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Seeds stay on the CPU, where they are read: to look into a GPU's memory is to wait."""
-        moved = super().transfer_batch_to_device(
-            {k: v for k, v in batch.items() if k != "seed"}, device, dataloader_idx
-        )
-        return {**moved, "seed": batch["seed"]}
-
     def encoded(self, batch: Batch) -> Batch:
         """The batch with `mean`, `sd` and `prompt_embeds`; what is not cached is computed."""
         if "mean" not in batch:

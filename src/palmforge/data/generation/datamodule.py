@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from palmforge.data.augmentation import Preset
@@ -181,6 +182,16 @@ class GenerationDataModule(L.LightningDataModule):
         """Whole batches of the plan."""
         assert self.plan is not None
         return DataLoader(self.plan, batch_size=None)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Seeds stay on the CPU, where they are read: to look into a GPU's memory is to wait."""
+        if "seed" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        others = {name: value for name, value in batch.items() if name != "seed"}
+        moved = super().transfer_batch_to_device(others, device, dataloader_idx)
+        return {**moved, "seed": batch["seed"]}
 
     @cached_property
     def train(self) -> PromptedDataset:
