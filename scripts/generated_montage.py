@@ -9,12 +9,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import pyarrow.parquet as pq
-from PIL import Image
-
-matplotlib.use("Agg")
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 def main(folder: str, out: str, columns: int = 8, rows: int = 3) -> None:

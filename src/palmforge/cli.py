@@ -28,12 +28,13 @@ from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
 from palmforge.data.atomic import check_writable, write_aside
-from palmforge.errors import ConfigError
+from palmforge.errors import CheckpointError, ConfigError
 
 # Commands whose required settings are --name value, as the others.
 _ALL_BY_NAME = ("audit", "data synthesize", "evaluate", "gallery", "generator measure", "locate")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
+PRETRAINED = "pretrained"  # --ckpt_path of a model that has not been trained further
 
 # Lightning's own, about torch's pytree; nothing that a user can mend.
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
@@ -133,9 +134,13 @@ class PalmCLI(LightningCLI):
         save_dir = _save_dir(loggers)
         if loggers:  # before ROIs are cut, which may take an hour
             check_writable(Path(save_dir), "trainer.logger.save_dir")
-        config.ckpt_path = resolve_checkpoint(
-            config.get("ckpt_path"), save_dir, config.name, str(self.subcommand)
-        )
+        if config.get("ckpt_path") == PRETRAINED:
+            _check_pretrained(config, str(self.subcommand))
+            config.ckpt_path = None
+        else:
+            config.ckpt_path = resolve_checkpoint(
+                config.get("ckpt_path"), save_dir, config.name, str(self.subcommand)
+            )
         for logger in loggers:
             if logger.class_path.endswith("WandbLogger"):
                 _prepare_wandb(logger.init_args, config)
@@ -162,6 +167,16 @@ class PalmCLI(LightningCLI):
         if not path.is_file() and self.config.fit.ckpt_path:  # it had all its steps already
             path = Path(self.config.fit.ckpt_path)
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=str(path))
+
+
+def _check_pretrained(config: Namespace, command: str) -> None:
+    """`--ckpt_path pretrained`: the weights that a model comes with, before any training."""
+    arguments = config.model.init_args
+    if command == "fit" or not arguments.get("pretrained_model_name_or_path"):
+        raise CheckpointError(
+            f"ckpt_path: {PRETRAINED} is for validate, test and predict of a model with "
+            "pretrained_model_name_or_path"
+        )
 
 
 def _as_seed(seed: bool | int) -> int:

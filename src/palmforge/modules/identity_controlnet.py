@@ -191,7 +191,12 @@ class IdentityControlNet(LatentDiffusionModule):
             raise CheckpointError(
                 f"model.lora: no folder {path!r}. Export one: train.py generator export CKPT {path}"
             )
-        self.pipeline.load_lora_weights(path)
+        try:
+            self.pipeline.load_lora_weights(path)
+        except (OSError, ValueError, RuntimeError) as error:  # not there, damaged, of other sizes
+            raise CheckpointError(
+                f"model.lora: {path} is no LoRA of this model: {error}"
+            ) from error
         self.pipeline.fuse_lora()
         self.pipeline.unload_lora_weights()
 
@@ -206,6 +211,9 @@ class IdentityControlNet(LatentDiffusionModule):
             "num_tokens": self.num_tokens,
             "similarity_weight": self.similarity_weight,
             "control_guidance_scale": self.control_guidance_scale,
+            "shared_steps": self.shared_steps,
+            "eta": self.eta,
+            "similarity": self.similarity,
         }
 
     # --- training ---
@@ -220,9 +228,10 @@ class IdentityControlNet(LatentDiffusionModule):
         terms = {"denoising_loss": losses.mean()}
         if self.identity_weight or self.has_dial:
             terms |= self._judged(samples, told, steps.to(self.device))
-        for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), batch_size=len(latents))
-        return torch.stack(list(terms.values())).sum()
+        loss = torch.stack(list(terms.values())).sum()
+        for name, value in {"loss": loss, **terms}.items():
+            self.log(f"train/{name}", value.detach(), batch_size=len(latents), sync_dist=True)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The denoising loss at four fixed noise levels a picture, with fixed noise."""
@@ -234,7 +243,7 @@ class IdentityControlNet(LatentDiffusionModule):
         batch = self.encoded(batch)
         self.log_fixed_loss(batch, self._predictor(self._told(batch)), "test")
 
-    def _told(self, batch: Batch, training: bool = False) -> Batch:
+    def _told(self, batch: Batch, training: bool = False, asked: float | None = None) -> Batch:
         """Adds `control`, `tokens`, and of the recogniser `embedding` and `similarity`."""
         reference = batch["reference"].to(self.device)
         kept = batch["keep_control"].to(self.device).float()
@@ -242,8 +251,8 @@ class IdentityControlNet(LatentDiffusionModule):
         if not self._judge:
             return {**told, "tokens": None}
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            embedding = self._judge[0].embed(reference).to(self.device)
-        similarity = torch.full_like(kept, self.similarity)
+            embedding = self._judge[0].to(self.device).embed(reference)
+        similarity = torch.full_like(kept, self.similarity if asked is None else asked)
         if training and self.has_dial:
             similarity = draw_similarity(generators(batch["seed"], _SIMILARITY)).to(self.device)
         shown = embedding * kept[:, None]
@@ -284,8 +293,9 @@ class IdentityControlNet(LatentDiffusionModule):
     def _judged(self, samples: Tensor, told: Batch, steps: Tensor) -> dict[str, Tensor]:
         """Losses on what the recogniser sees in x̂_0."""
         pictures = self.encoders.pictures(samples)
-        judge = self._judge[0].to(self.device)
-        cosine = (judge(pictures.clamp(0, 1)) * told["embedding"]).sum(1)
+        with torch.autocast(self.device.type, enabled=False):
+            seen = self._judge[0](pictures.clamp(0, 1))
+        cosine = (seen * told["embedding"]).sum(1)
         terms = {}
         kept = told["keep_control"].to(self.device).float()  # what is not told need not be kept
         if self.identity_weight:
@@ -323,7 +333,9 @@ class IdentityControlNet(LatentDiffusionModule):
             `[N, 3, S, S]` uint8 RGB on the CPU.
 
         Raises:
-            ConfigError: m is out of range, or there is no dial.
+            ConfigError: m or K is out of range, there is no dial, or the sampler has no noise to
+                share.
+            ValueError: `reference` has another shape.
         """
         asked = self.similarity if similarity is None else similarity
         if not -1 <= asked <= 1:
@@ -331,6 +343,11 @@ class IdentityControlNet(LatentDiffusionModule):
         if similarity is not None and not self.has_dial:
             raise ConfigError("similarity: this ControlNet has no dial (model.similarity_weight)")
         count = len(prompts)
+        if reference.shape != (count, 3, self.image_size, self.image_size):
+            raise ValueError(
+                f"reference: {list(reference.shape)} is not [{count}, 3, {self.image_size}, "
+                f"{self.image_size}] (a picture a prompt, of the model's image_size)"
+            )
         noise = NoiseSeeds(
             seeds,
             identity_seeds or seeds,
@@ -338,10 +355,8 @@ class IdentityControlNet(LatentDiffusionModule):
         )
         networks = (self.unet, self.controlnet)
         with self.encoders.at_work(self.device, *networks), self.sampling_precision():
-            told = self._told({"reference": reference, "keep_control": torch.ones(count)})
-            if self.has_dial:
-                m = torch.full((count,), asked, device=self.device)
-                told["tokens"] = self.conditions.identity_tokens(told["embedding"], m)
+            shown = {"reference": reference, "keep_control": torch.ones(count)}
+            told = self._told(shown, asked=asked)
             shape = self.encoders.latent_shape(count)
             denoise = guided(
                 self._guided_predictor(prompts, told), self.guidance_scale,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from palmforge.errors import ConfigError
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -67,31 +71,48 @@ def sample_latents(
         Latents, `[N, C, h, w]` float32.
 
     Raises:
-        ValueError: `shared_steps` is out of 0 … T, or the sampler adds no noise that could be
+        ConfigError: `shared_steps` is out of 0 … T, or the sampler adds no noise that could be
             shared.
     """
     from diffusers.utils.torch_utils import randn_tensor
 
-    if not 0 <= seeds.shared_steps <= num_inference_steps:
-        raise ValueError(
-            f"shared_steps: {seeds.shared_steps} is not in 0 … {num_inference_steps} (the steps)"
-        )
-    takes = scheduler.step.__code__.co_varnames
-    if seeds.shared_steps and (("eta" in takes and not eta) or "generator" not in takes):
-        raise ValueError(
+    if seeds.shared_steps and not _adds_noise(scheduler, num_inference_steps, eta):
+        raise ConfigError(
             f"shared_steps: {type(scheduler).__name__} with eta={eta:g} adds no noise that could "
             "be shared. Take DDPMScheduler, or DDIMScheduler with eta=1"
         )
     scheduler.set_timesteps(num_inference_steps, device=device)
+    num_steps = len(scheduler.timesteps)  # samplers of second order take each but one twice
+    if not 0 <= seeds.shared_steps <= num_steps:
+        raise ConfigError(f"shared_steps: {seeds.shared_steps} is not in 0 … {num_steps} (steps)")
     latents = randn_tensor(shape, generator=seeds.start(), device=device, dtype=torch.float32)
     latents = latents * scheduler.init_noise_sigma
     for step, t in enumerate(scheduler.timesteps):
         prediction = denoise(scheduler.scale_model_input(latents, t), t)
-        options: dict[str, Any] = {"eta": eta} if "eta" in takes else {}
-        if "generator" in takes:
-            options["generator"] = seeds.of_step(step, num_inference_steps)
+        options = _options(scheduler, eta, seeds.of_step(step, num_steps))
         latents = scheduler.step(prediction, t, latents, **options).prev_sample
     return latents
+
+
+def _options(scheduler: Any, eta: float, noise: list[torch.Generator]) -> dict[str, Any]:
+    """Of those that some samplers' steps take, those that this one's does."""
+    takes = signature(scheduler.step).parameters
+    return {n: v for n, v in {"eta": eta, "generator": noise}.items() if n in takes}
+
+
+def _adds_noise(scheduler: Any, num_inference_steps: int, eta: float) -> bool:
+    """By trying two steps: many a sampler takes a generator and asks it for nothing."""
+    results = []
+    for seed in (0, 1):
+        trial = deepcopy(scheduler)
+        trial.set_timesteps(max(2, num_inference_steps))  # the last step adds none
+        options = _options(trial, eta, [torch.Generator().manual_seed(seed)])
+        sample = torch.zeros(1, 1, 2, 2)
+        for t in trial.timesteps[:2]:
+            prediction = torch.zeros_like(trial.scale_model_input(sample, t))
+            sample = trial.step(prediction, t, sample, **options).prev_sample
+        results.append(sample)
+    return not torch.equal(*results)
 
 
 def guided(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import groupby, islice
+from operator import attrgetter
+from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from palmforge.data.augmentation import Preset
 from palmforge.data.dataset import PalmDataset
@@ -19,6 +24,9 @@ from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import BadImage, ConfigError, DataError
+
+Reference = tuple[str, Callable[[], np.ndarray]]  # its name, and what loads `[S, S, 3]` uint8
+_identity = attrgetter("identity")
 
 
 class CaptureDataModule(GenerationDataModule):
@@ -120,37 +128,46 @@ class CaptureDataModule(GenerationDataModule):
         size, seed = self.palms.eval_batch_size, self.palms.seed
         self.plan = CapturePlan(self._reference_palms(), self._prompts(), self.captures, size, seed)
 
-    def _reference_palms(self) -> list:
-        """A name and a loader of the first picture of each palm that can be read."""
+    def _reference_palms(self) -> list[Reference]:
+        """Of each palm the first picture that can be read."""
         if self.references is None:
             self.palms.setup("predict")
             test = self.palms.test
             rows = np.unique(test.labels, return_index=True)[1][: self.num_identities]
             return [(test.records[r].path, partial(_pixels, test, int(r))) for r in rows]
+        if not Path(self.references).expanduser().is_dir():
+            raise DataError(
+                f"data.references: no directory {self.references!r}. Give a folder of ROIs, "
+                "identity/image, or null for the palms of the test split"
+            )
         found = scan(self.references, "folder", None)
         self.palms.problems |= found.problems
-        first: dict[str, PalmRecord] = {}
-        for record in found.records:
-            first.setdefault(record.identity, record)
-        palms = []
-        for identity in sorted(first)[: self.num_identities]:
-            record = first[identity]
-            load = partial(_whole, record, self.palms.augmentation.image_size)
-            try:
-                load()
-            except BadImage as error:  # counted and listed; the others are made
-                self.palms.problems[error.path] = error.reason
-                continue
-            palms.append((record.path, load))
+        records = sorted(found.records, key=_identity)
+        readable = (self._first_readable(own) for _, own in groupby(records, _identity))
+        palms = list(islice(filter(None, readable), self.num_identities))
+        if self.palms.problems:
+            listed = "\n".join(f"  {p}: {reason}" for p, reason in self.palms.problems.items())
+            rank_zero_warn(f"data.references: left out {len(self.palms.problems)}:\n{listed}")
         if not palms:
             raise DataError(f"data.references: no picture of {self.references!r} can be used")
         return palms
 
+    def _first_readable(self, records: Iterable[PalmRecord]) -> Reference | None:
+        """Of an identity's pictures; what cannot be read is counted and listed."""
+        for record in records:
+            load = partial(_whole, record, self.palms.augmentation.image_size)
+            try:
+                load()
+            except BadImage as error:
+                self.palms.problems[error.path] = error.reason
+                continue
+            return record.path, load
+        return None
+
     def _prompted(self, palms: PalmDataset, caption_dropout: float) -> CapturePairs:
         prompts = prompts_of(palms.records, self.scan.root, self.templates, self.palms.seed)
-        training = caption_dropout > 0 or self.control_dropout > 0
-        drops = (self.control_dropout, self.both_dropout) if training else (0.0, 0.0)
-        return CapturePairs(palms, prompts, caption_dropout, *drops)
+        drops = (caption_dropout, self.control_dropout, self.both_dropout)
+        return CapturePairs(palms, prompts, *drops)  # validation asks by row, and none is dropped
 
 
 def _pixels(palms: PalmDataset, row: int) -> np.ndarray:
