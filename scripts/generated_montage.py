@@ -1,6 +1,6 @@
 """Pictures of a generated set with their prompts, as in docs/generation.md.
 
-python scripts/generated_montage.py data/generated/sd_base_tiny docs/images/generated.png
+python scripts/generated_montage.py data/generated/sd_base_tiny docs/images/generated.jpg
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(folder: str, out: str, columns: int = 8, rows: int = 3) -> None:
         axes.set_title(textwrap.fill(row["prompt"], 26), fontsize=4.5, pad=2)
         axes.axis("off")
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.93, wspace=0.06, hspace=0.32)
-    figure.savefig(out, dpi=120)
+    figure.savefig(out, dpi=110, pil_kwargs={"quality": 85} if out.endswith(".jpg") else None)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def ready(**settings: Any) -> IdentityControlNet:
     noise = torch.Generator().manual_seed(1)
     for name, weight in module.controlnet.named_parameters():
         if "controlnet_" in name or "conv_out" in name:
-            weight.data = 0.3 * torch.randn(weight.shape, generator=noise)
+            weight.data = 0.1 * torch.randn(weight.shape, generator=noise)
     return module
 
 

@@ -28,7 +28,7 @@ def test_each_alone_and_together_tells_as_many_channels_and_tokens(names):
     pictures = len({"lines", "reference"} & set(names))
     assert control.shape == (2, told.num_channels, *PALMS.shape[2:])
     assert told.num_channels == 3 * max(1, pictures)
-    assert 0 <= control.min() and control.max() <= 1
+    assert control.min() >= 0 and control.max() <= 1
     assert bool(control.any()) == (pictures > 0)
     tokens = told.identity_tokens(torch.randn(2, 16), None)
     if "embedding" in names:

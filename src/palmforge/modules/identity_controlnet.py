@@ -67,7 +67,8 @@ class IdentityControlNet(LatentDiffusionModule):
         min_snr_gamma: See there.
         noise_offset: See there.
         input_perturbation: See there.
-        gradient_checkpointing: Of ControlNet *and* UNet, whose activations gradients need too.
+        gradient_checkpointing: Of ControlNet *and* UNet, whose activations gradients need too, and
+            of the autoencoder where the recogniser looks at x̂_0.
         frozen_dtype: See there.
         optimizer: See there.
         warmup_steps: See there.
@@ -176,6 +177,7 @@ class IdentityControlNet(LatentDiffusionModule):
         if self.gradient_checkpointing:
             checkpoint_blocks(self.controlnet)
             checkpoint_blocks(unet)  # gradients pass its decoder too
+            pipeline.vae.enable_gradient_checkpointing()  # and that one's, to the recogniser
 
     @property
     def has_dial(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby, islice
@@ -11,7 +12,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 
 from palmforge.data.augmentation import Preset
 from palmforge.data.dataset import PalmDataset
@@ -145,9 +145,10 @@ class CaptureDataModule(GenerationDataModule):
         records = sorted(found.records, key=_identity)
         readable = (self._first_readable(own) for _, own in groupby(records, _identity))
         palms = list(islice(filter(None, readable), self.num_identities))
-        if self.palms.problems:
+        if self.palms.problems and (self.trainer is None or self.trainer.is_global_zero):
             listed = "\n".join(f"  {p}: {reason}" for p, reason in self.palms.problems.items())
-            rank_zero_warn(f"data.references: left out {len(self.palms.problems)}:\n{listed}")
+            count = len(self.palms.problems)
+            warnings.warn(f"data.references: left out {count}:\n{listed}", stacklevel=2)
         if not palms:
             raise DataError(f"data.references: no picture of {self.references!r} can be used")
         return palms
