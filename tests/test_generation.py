@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from palmforge.errors import CheckpointError
+from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.stable_diffusion import EMBEDDED_PATH
 
 TINY = ("--config=configs/experiment/identity_lora_tiny.yaml", "--trainer.accelerator=cpu")
@@ -55,3 +55,25 @@ def test_pretrained_is_for_using_what_is_pretrained(cli, command):
 def test_the_embedded_model_is_small():
     size = sum(file.stat().st_size for file in EMBEDDED_PATH.rglob("*") if file.is_file())
     assert size < 16e6
+
+
+def test_a_prompt_that_is_too_long_is_told_once_and_counted(cli, tmp_path, caplog, recwarn):
+    long = "a left palm, " * 30
+    cli(
+        "predict", *TINY, *FEW, "--ckpt_path=pretrained", f"--data.out={tmp_path / 'long'}",
+        f"--data.prompts=['{long}']", "--data.num_identities=6",
+    )  # fmt: skip
+    told = [str(w.message) for w in recwarn if "more than the 40 tokens" in str(w.message)]
+    assert len(told) == 1
+    assert "6 prompts were cut to 40 tokens" in caplog.text
+    assert "truncated" not in caplog.text
+
+
+def test_another_checkpoint_needs_another_folder_and_out_gives_it(cli, tmp_path):
+    out = tmp_path / "palms"
+    ask = ("predict", *TINY, *FEW, "--ckpt_path=pretrained")
+    cli(*ask, f"--data.out={out}")
+    with pytest.raises(ConfigError, match=r"guidance_scale: 2.0 there, 3.0 now.*--data.out"):
+        cli(*ask, f"--data.out={out}", "--model.guidance_scale=3")
+    cli(*ask, f"--data.out={tmp_path / 'other'}", "--model.guidance_scale=3")
+    assert (tmp_path / "other" / "manifest.parquet").exists()

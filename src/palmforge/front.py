@@ -15,7 +15,7 @@ Training (LightningCLI; each has a --help and a --print_config)
   fit        train an experiment:       fit --config configs/experiment/dhn_teacher.yaml
   validate   validate a checkpoint:     validate --config ... --ckpt_path last
   test       report on the test set:    test --config ... --ckpt_path best
-  predict    write codes of images:     predict --config ... --ckpt_path last
+  predict    codes of images, or palms: predict --config ... --ckpt_path last
 
 Many runs
   study      train and test a table:    study configs/study/dhn_xjtu.yaml --dry-run

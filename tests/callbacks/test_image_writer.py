@@ -174,7 +174,7 @@ def test_other_settings_are_refused_by_name(one, model, data, what):
     before = content(one)
     with pytest.raises(ConfigError, match=what) as error:
         generate(one, model, data)
-    assert "Choose another directory" in str(error.value)
+    assert "Choose another with --data.out" in str(error.value)
     assert content(one) == before
 
 

@@ -49,7 +49,7 @@ class ImageWriter(BasePredictionWriter):
 
     Args:
         directory: OUT, new or empty or of the same settings; null: `predictions/images` in the
-            run's folder.
+            run's folder. `--data.out` wins over it.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -124,8 +124,10 @@ class ImageWriter(BasePredictionWriter):
 
     def _directory(self, trainer: L.Trainer) -> Path:
         folder = run_folder(trainer)
-        if self.directory is not None:
-            return Path(self.directory).expanduser()
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        given = getattr(datamodule, "out", None) or self.directory
+        if given is not None:
+            return Path(given).expanduser()
         if folder is None:
             raise ConfigError("ImageWriter.directory must be given where trainer.logger is false")
         return folder / "predictions" / "images"
@@ -267,14 +269,22 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
     if "checkpoint_sha256" not in settings:
         names.pop("checkpoint_sha256", None)
     if differing := [
-        f"{name}: {there.get(name)!r} there, {settings.get(name)!r} now"
+        f"{name}: {_shown(there.get(name))} there, {_shown(settings.get(name))} now"
         for name in names
         if there.get(name) != settings.get(name)
     ]:
         raise ConfigError(
             f"ImageWriter.directory: {path.parent} was generated with other settings "
-            f"({'; '.join(differing)}). Choose another directory, or go back to those settings"
+            f"({'; '.join(differing)}). Choose another with --data.out, or go back to those "
+            "settings"
         )
+
+
+def _shown(value: Any) -> str:
+    """A setting in a message; of a digest its beginning, of no checkpoint what that means."""
+    if value is None:
+        return "none (weights as they come)"
+    return value[:8] + "…" if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def _digest(checkpoint: Any) -> str | None:

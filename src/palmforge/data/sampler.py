@@ -34,6 +34,7 @@ class IdentityBatchSampler(DistributedSampler[Item]):
         world_size: W; must divide P.
         ramp_steps: Steps over which the augmentation grows evenly from nothing to all of it.
         least_identities: P must not be smaller: pairs of different palms need two.
+        setting: What the user calls P, for messages.
 
     Raises:
         ConfigError: If P does not fit.
@@ -49,24 +50,25 @@ class IdentityBatchSampler(DistributedSampler[Item]):
         world_size: int = 1,
         ramp_steps: int = 0,
         least_identities: int = 2,
+        setting: str = "data.identities_per_batch",
     ) -> None:
         super().__init__(labels, num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
         table = np.asarray(labels)
         self.pools = [np.flatnonzero(table == label) for label in np.unique(table)]
         if identities_per_batch < least_identities or images_per_identity < 1:
             raise ConfigError(
-                f"data.identities_per_batch must be {least_identities} or more and "
+                f"{setting} must be {least_identities} or more and "
                 "data.images_per_identity 1 or more, got "
                 f"{identities_per_batch} and {images_per_identity}"
             )
         if identities_per_batch > len(self.pools):
             raise ConfigError(
-                f"data.identities_per_batch: {identities_per_batch} are asked for, the training "
-                f"set has {len(self.pools)} identities"
+                f"{setting}: {identities_per_batch} are asked for, the training set has "
+                f"{len(self.pools)} identities"
             )
         if identities_per_batch % world_size:
             raise ConfigError(
-                f"data.identities_per_batch: {identities_per_batch} (of the global batch) cannot "
+                f"{setting}: {identities_per_batch} (of the global batch) cannot "
                 f"be dealt out to {world_size} processes; take a multiple"
             )
         self.identities = identities_per_batch

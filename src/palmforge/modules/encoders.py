@@ -58,7 +58,7 @@ class Encoders:
 
     def prompts(self, prompts: list[str], device: torch.device) -> dict[str, Tensor]:
         """`prompt_embeds` `[N, T, D]`; of Stable Diffusion XL `pooled_embeds` `[N, P]` too."""
-        self._count_cut(prompts)
+        self.count_cut(prompts)
         for encoder in text_encoders(self.pipeline):
             encoder.to(device)
         with (
@@ -73,11 +73,13 @@ class Encoders:
             rows["pooled_embeds"] = encoded[2]
         return rows
 
-    def _count_cut(self, prompts: list[str]) -> None:
+    def count_cut(self, prompts: list[str]) -> None:
         """Words beyond the tokenizer's length are not seen: said once, and counted."""
         tokenizer = self.pipeline.tokenizer
         longest = tokenizer.model_max_length
-        lengths = [len(ids) for ids in tokenizer(prompts, truncation=False).input_ids]
+        lengths = [
+            len(ids) for ids in tokenizer(prompts, truncation=False, verbose=False).input_ids
+        ]
         cut = [prompt for prompt, length in zip(prompts, lengths, strict=True) if length > longest]
         if cut and not self.num_cut_prompts:
             rank_zero_warn(

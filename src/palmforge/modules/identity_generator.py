@@ -177,6 +177,7 @@ class IdentityGenerator(LatentDiffusionModule):
         Returns:
             `[N, 3, S, S]` uint8 RGB on the CPU.
         """
+        self.encoders.count_cut(prompts)
         with self.encoders.at_work(self.device, self.unet), self.sampling_precision():
             images = self.pipeline(
                 prompts,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from palmforge.errors import CheckpointError, ConfigError
@@ -278,6 +279,14 @@ class LatentDiffusionModule(L.LightningModule):
                 batch_size=len(latents),
                 sync_dist=True,
                 prog_bar=split == "val",
+            )
+
+    def teardown(self, stage: str) -> None:
+        """Says how many prompts were longer than the text encoder reads."""
+        if self.pipeline is not None and self.encoders.num_cut_prompts:
+            rank_zero_info(
+                f"{self.encoders.num_cut_prompts} prompts were cut to "
+                f"{self.pipeline.tokenizer.model_max_length} tokens (process 0)"
             )
 
     # --- files ---

@@ -98,6 +98,8 @@ def _save_diffusers(pipeline: Any, adapters: Adapters, directory: Path) -> None:
         for name, (_, settings) in adapters.items()
     }
     pipeline.save_lora_weights(directory, **layers, **metadata)
+    for file in directory.glob("*.safetensors"):
+        file.chmod(0o644)  # diffusers leaves it to its owner alone
 
 
 def _save_kohya(adapters: Adapters, path: Path) -> None:

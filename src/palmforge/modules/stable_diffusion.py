@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,16 @@ def load_pipeline(
         pipeline.vae_scale_factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     _check_parts(pipeline)
     pipeline.set_progress_bar_config(disable=True)
+    for name in _LONG_PROMPTS:  # `Encoders` says it once, and counts
+        logging.getLogger(name).setLevel(logging.ERROR)
     return pipeline
 
 
+_LONG_PROMPTS = (
+    "transformers.tokenization_utils_base",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+)
 _CHECKER_OFF = {"safety_checker": None, "requires_safety_checker": False}
 _NO_CHECKER = {**_CHECKER_OFF, "feature_extractor": None}
 

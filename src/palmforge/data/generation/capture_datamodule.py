@@ -60,6 +60,7 @@ class CaptureDataModule(GenerationDataModule):
             identity generator writes; null: the palms of the test split.
         num_identities: For `predict`: of the references, at most.
         captures: For `predict`: of each palm.
+        out: See there.
         num_workers: See there.
         seed: See there.
         synthetic: See there.
@@ -91,6 +92,7 @@ class CaptureDataModule(GenerationDataModule):
         references: str | None = None,
         num_identities: int = 100,
         captures: int = 10,
+        out: str | None = None,
         num_workers: int = 2,
         seed: int = 0,
         synthetic: SyntheticPalms = SyntheticPalms(what="rois", size=128),  # noqa: B008  (frozen)
@@ -99,7 +101,7 @@ class CaptureDataModule(GenerationDataModule):
         super().__init__(
             root, layout, domains, protocol, fractions, split_seed, image_size, roi, localizer,
             cache_dir, augmentation, geometric_augmentation, augmented_views, templates,
-            caption_dropout, batch_size, eval_batch_size, prompts, num_identities, num_workers,
+            caption_dropout, batch_size, eval_batch_size, prompts, num_identities, out, num_workers,
             seed, synthetic, synthetic_dir,
         )  # fmt: skip
         for name, share in (("control_dropout", control_dropout), ("both_dropout", both_dropout)):

@@ -63,6 +63,7 @@ class GenerationDataModule(L.LightningDataModule):
         prompts: For `predict`: a text file with a prompt a line, or a list; null: new ones of the
             grammar.
         num_identities: For `predict`: how many palms.
+        out: For `predict`: where they are written; null: as `ImageWriter.directory` says.
         num_workers: DataLoader processes.
         seed: Of everything. Linked to `seed_everything`.
         synthetic: The embedded data set, for `root=synthetic`.
@@ -90,6 +91,7 @@ class GenerationDataModule(L.LightningDataModule):
         eval_batch_size: int = 8,
         prompts: str | list[str] | None = None,
         num_identities: int = 100,
+        out: str | None = None,
         num_workers: int = 2,
         seed: int = 0,
         synthetic: SyntheticPalms = SyntheticPalms(what="rois", size=128),  # noqa: B008  (frozen)
@@ -111,6 +113,7 @@ class GenerationDataModule(L.LightningDataModule):
         self.caption_dropout = caption_dropout
         self.prompts = prompts
         self.num_identities = num_identities
+        self.out = out
         self.plan: GenerationPlan | None = None
 
     @property
@@ -154,6 +157,7 @@ class GenerationDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer is not None else 0,
             world_size=self.trainer.world_size if self.trainer is not None else 1,
             least_identities=1,
+            setting="data.batch_size",
         )
 
     def setup(self, stage: str) -> None:
