@@ -161,7 +161,9 @@ def test_the_command_line_takes_every_setting_by_name(monkeypatch):
     from palmforge.commands import audit as module
 
     taken = {}
-    monkeypatch.setattr(module, "_generated", lambda images: taken.update(images=images) or 1 / 0)
+    monkeypatch.setattr(
+        module, "generated_set", lambda images: taken.update(images=images) or 1 / 0
+    )
     arguments = ["--images=x", "--roi.size=64", "--held_out=y", "--show_images=true"]
     with pytest.raises(ZeroDivisionError):
         auto_cli(audit, args=[*arguments, "--out=/tmp/palmforge-audit"], as_positional=False)

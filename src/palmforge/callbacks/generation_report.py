@@ -14,7 +14,6 @@ from torch import Tensor
 from palmforge.data.generation.plan import image_seed
 from palmforge.data.generation.prompted import PromptedDataset
 from palmforge.data.generation.prompts import draw_prompts
-from palmforge.errors import ConfigError
 from palmforge.evaluation.inception import load_inception
 from palmforge.metrics.embeddings import embedding_counts
 from palmforge.metrics.generation import UNIT_GAMMA, impostor_threshold
@@ -23,7 +22,7 @@ from palmforge.metrics.generation_metric import (
     ImageDistances,
     RecognizerFeatures,
 )
-from palmforge.recognition import load
+from palmforge.recognition import load_embedding
 from palmforge.recognition.embedding import EmbeddingRecognizer
 
 
@@ -85,11 +84,7 @@ class GenerationReport(L.Callback):
     def _report(
         self, trainer: L.Trainer, module: Any, held_out: PromptedDataset, split: str
     ) -> None:
-        model = load(self.recogniser)
-        if not isinstance(model, EmbeddingRecognizer):
-            raise ConfigError(
-                f"GenerationReport.recogniser: {self.recogniser} makes codes, not embeddings"
-            )
+        model = load_embedding(self.recogniser, "GenerationReport.recogniser")
         training = self._embedded_training(trainer, model)
         metrics = GenerationMetrics(self._threshold(training), training)
         if self.inception is None:

@@ -15,14 +15,15 @@ from rich.console import Console
 
 from palmforge.callbacks.run_report import provenance, write_problems
 from palmforge.commands.audit_membership import evenly, identities, losses_of
+from palmforge.commands.generated_set import generated_set, readable
 from palmforge.data import protocols
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.embedded import SYNTHETIC
-from palmforge.data.layouts import Layout, Scan, scan
+from palmforge.data.layouts import Layout
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.data.synthetic import SyntheticPalms
-from palmforge.errors import BadImage, CheckpointError, ConfigError, DataError
+from palmforge.errors import CheckpointError, ConfigError, DataError
 from palmforge.evaluation.data import EvaluationData, PalmSet
 from palmforge.evaluation.overlap import check_unseen
 from palmforge.evaluation.parts import Part
@@ -32,7 +33,7 @@ from palmforge.evaluation.privacy_pictures import Seen, look_at
 from palmforge.evaluation.privacy_summary import as_json, summarize_audit, verdict
 from palmforge.metrics.perceptual_hash import VIEWS
 from palmforge.metrics.privacy import MIN_GROUPS, membership
-from palmforge.recognition import EmbeddingRecognizer, load
+from palmforge.recognition import EmbeddingRecognizer, load_embedding
 from palmforge.report import Details, PairList, Plot, to_markdown, write_report
 
 AUDIT, LEAKS = "audit.json", 3  # the file, and the exit code of a set that leaks
@@ -104,9 +105,9 @@ def audit(
     """
     settings = dict(locals())
     folder = _checked(out, alpha, max_auc, membership_images, noise_levels)
-    model = _embedding_recogniser(recogniser)
+    model = load_embedding(recogniser, "recogniser")
     generator = None if checkpoint is None else _generator(checkpoint)
-    listing = _generated(images)
+    listing = generated_set(images)
     data = EvaluationData(
         training, layout, domains, roi, localizer, False, cache_dir, num_workers, synthetic,
         synthetic_dir,
@@ -119,7 +120,7 @@ def audit(
     read = partial(extract, settings=RoiSettings(size=roi.size, source="whole"))
     sets = {
         "generated": look_at(
-            _readable(listing.records, read, problems), "generated", len(listing.records), model
+            readable(listing.records, read, problems), "generated", len(listing.records), model
         ),
         "training": look_at(_rois(palms, known), "training", len(known), model, VIEWS),
         "held_out": look_at(_rois(others, unseen), "held-out", len(unseen), model),
@@ -169,16 +170,6 @@ def _checked(out: str, alpha: float, max_auc: float, pictures: int, levels: int)
     return folder
 
 
-def _embedding_recogniser(name: str) -> EmbeddingRecognizer:
-    model = load(name)
-    if not isinstance(model, EmbeddingRecognizer):
-        raise ConfigError(
-            f"recogniser: {name} makes codes, and the audit needs embeddings. Give synthetic-only, "
-            "or a run of MarginRecognizer or CCNetRecognizer"
-        )
-    return model
-
-
 def _generator(checkpoint: str) -> Any:
     from palmforge.modules.identity_generator import load_generator
 
@@ -186,18 +177,6 @@ def _generator(checkpoint: str) -> Any:
         return load_generator(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint: {error}") from error
-
-
-def _generated(images: str) -> Scan:
-    if not Path(images).expanduser().is_dir():
-        raise ConfigError(f"images: no directory {images!r}. `train.py predict` writes one")
-    try:
-        return scan(images, "folder")
-    except DataError as error:
-        raise ConfigError(
-            f"images: no picture lies under {images!r} as identity/image, for example "
-            "000123/000.png. `train.py predict` writes them so"
-        ) from error
 
 
 def _palms(
@@ -214,17 +193,6 @@ def _palms(
     split = protocols.open_set(palms.records, fractions, split_seed)
     unseen = sorted(split.val + split.test, key=lambda record: (record.identity, record.path))
     return (palms, split.train), (palms, unseen)
-
-
-def _readable(
-    records: Sequence[PalmRecord], read: Any, problems: dict[str, str]
-) -> Iterator[tuple[PalmRecord, np.ndarray]]:
-    """Records with their pictures; what is wrong with the others goes into `problems`."""
-    for record in records:
-        try:
-            yield record, read(record)
-        except BadImage as bad:
-            problems[bad.path] = bad.reason
 
 
 def _rois(

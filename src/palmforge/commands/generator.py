@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,19 +16,20 @@ from rich.table import Table
 from torch import Tensor
 
 from palmforge.callbacks.run_report import provenance, write_problems
+from palmforge.commands.generated_set import generated_set, readable
 from palmforge.commands.generator_pictures import write_closest, write_histogram
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.embedded import SYNTHETIC
-from palmforge.data.layouts import Layout, Scan, scan
+from palmforge.data.layouts import Layout
 from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.data.synthetic import SyntheticPalms
-from palmforge.errors import BadImage, ConfigError, DataError
+from palmforge.errors import ConfigError, DataError
 from palmforge.evaluation.data import EvaluationData, PalmSet
 from palmforge.evaluation.generation import Embedded, Measures, Row, measure_palms
 from palmforge.evaluation.inception import load_inception
-from palmforge.recognition import load
+from palmforge.recognition import load_embedding
 from palmforge.recognition.embedding import EmbeddingRecognizer
 
 MEASURES, HISTOGRAM, CLOSEST = "measures.json", "distances.png", "closest.png"
@@ -81,9 +82,9 @@ def measure(
         seed: Of the subsets of KID.
     """
     folder = _checked(out, far)
-    model = _embedding_recogniser(recogniser)
+    model = load_embedding(recogniser, "recogniser")
     network = None if inception is None else load_inception(inception)
-    listing = _generated(images)
+    listing = generated_set(images)
     records = listing.records
     data = EvaluationData(
         training, layout, domains, roi, localizer, False, cache_dir, num_workers, synthetic,
@@ -92,9 +93,7 @@ def measure(
     palms = PalmSet(data)
     problems = {**palms.problems, **listing.problems}
     read = partial(_read, settings=RoiSettings(size=roi.size, source="whole"))
-    generated = _embedded(
-        _readable(records, read, problems), "generated", len(records), model.embed
-    )
+    generated = _embedded(readable(records, read, problems), "generated", len(records), model.embed)
     if not generated.records:
         raise DataError(f"images: none of {len(records):,} pictures in {images} can be read")
     pairs = ((record, palms.roi(record)) for record in palms.records)
@@ -147,44 +146,9 @@ def _checked(out: str | None, far: float) -> Path | None:
     return folder
 
 
-def _embedding_recogniser(name: str) -> EmbeddingRecognizer:
-    model = load(name)
-    if not isinstance(model, EmbeddingRecognizer):
-        raise ConfigError(
-            f"recogniser: {name} makes codes, and diversity, FID and KID need embeddings. Give "
-            "synthetic-only, or a run of MarginRecognizer or CCNetRecognizer"
-        )
-    return model
-
-
-def _generated(images: str) -> Scan:
-    if not Path(images).expanduser().is_dir():
-        raise ConfigError(f"images: no directory {images!r}. `train.py predict` writes one")
-    try:
-        return scan(images, "folder")
-    except DataError as error:
-        raise ConfigError(
-            f"images: no picture lies under {images!r} as identity/image, for example "
-            "000123/000.png. `train.py predict` writes them so"
-        ) from error
-
-
 def _read(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
     """A generated picture, whole, `[S, S, 3]` uint8 RGB."""
     return extract(record, settings)
-
-
-def _readable(
-    records: Iterable[PalmRecord],
-    read: Callable[[PalmRecord], np.ndarray],
-    problems: dict[str, str],
-) -> Iterator[tuple[PalmRecord, np.ndarray]]:
-    """Records with their pictures; what is wrong with the others goes into `problems`."""
-    for record in records:
-        try:
-            yield record, read(record)
-        except BadImage as bad:
-            problems[bad.path] = bad.reason
 
 
 def _embedded(

@@ -29,8 +29,7 @@ from palmforge.modules.schedule import Schedule
 from palmforge.modules.stable_diffusion import EMBEDDED
 from palmforge.networks.gradient_checkpointing import checkpoint_blocks
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
-from palmforge.recognition import load
-from palmforge.recognition.embedding import EmbeddingRecognizer
+from palmforge.recognition import load_embedding
 
 _SIMILARITY, _DROPPED = 8, 9  # streams of a sample's seed, beside those of `Objective`
 
@@ -152,9 +151,8 @@ class IdentityControlNet(LatentDiffusionModule):
         if self.lora is not None:
             self._merge_lora(self.lora)
         unet = pipeline.unet.requires_grad_(False)
-        model = load(self.recogniser) if self._needs_recogniser else None
-        if model is not None and not isinstance(model, EmbeddingRecognizer):
-            raise ConfigError(f"model.recogniser: {self.recogniser} makes codes, not embeddings")
+        needed = self._needs_recogniser
+        model = load_embedding(self.recogniser, "model.recogniser") if needed else None
         # In a list, so that its weights are no submodule's: not in DDP, not in checkpoints.
         self._judge = [model] if model is not None else []
         self.conditions = IdentityConditions(

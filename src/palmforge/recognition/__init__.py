@@ -12,7 +12,7 @@ from palmforge.recognition.embedding import EmbeddingRecognizer
 from palmforge.recognition.hashing import HashingRecognizer
 from palmforge.recognition.multi_order_code import MultiOrderCode
 from palmforge.recognition.recognizer import Recognizer
-from palmforge.recognition.weights import load, load_network, save
+from palmforge.recognition.weights import load, load_embedding, load_network, save
 
 __all__ = [
     "CompetitiveCode",
@@ -21,6 +21,7 @@ __all__ = [
     "MultiOrderCode",
     "Recognizer",
     "load",
+    "load_embedding",
     "load_network",
     "save",
 ]

@@ -61,6 +61,26 @@ def load(name_or_path: str = "synthetic-only") -> Recognizer:
     return EmbeddingRecognizer(_embedding(checkpoint, path), name_or_path, trained_on)
 
 
+def load_embedding(name_or_path: str, setting: str) -> EmbeddingRecognizer:
+    """As `load`, for what needs unit vectors.
+
+    Args:
+        name_or_path: See `load`.
+        setting: What the user calls it, for the message.
+
+    Raises:
+        CheckpointError: As in `load`.
+        ConfigError: If the template is a code.
+    """
+    recognizer = load(name_or_path)
+    if not isinstance(recognizer, EmbeddingRecognizer):
+        raise ConfigError(
+            f"{setting}: {name_or_path} makes codes, not embeddings. Give synthetic-only, or a run "
+            "of MarginRecognizer or CCNetRecognizer"
+        )
+    return recognizer
+
+
 def load_network(name_or_path: str) -> EmbeddingNetwork:
     """The network of a recogniser of the embedding kind, for training on and for `save`.
 
