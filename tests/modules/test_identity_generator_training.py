@@ -140,7 +140,7 @@ def test_frozen_weights_are_bfloat16_under_mixed_precision_and_every_entry_moves
     before = trained(module)
     fit(
         palms_root, tmp_path, module, [CacheLatents(str(tmp_path))], precision="bf16-mixed",
-        max_steps=10,
+        max_steps=100,
     )  # fmt: skip
     frozen = {p.dtype for p in module.parameters() if not p.requires_grad}
     assert frozen == {torch.bfloat16}
