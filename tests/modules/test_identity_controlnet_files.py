@@ -11,6 +11,7 @@ from generators import ready as generator
 from runs import load
 from safetensors.torch import load_file
 
+from palmforge.commands.generator_export import export
 from palmforge.errors import CheckpointError
 from palmforge.modules.identity_controlnet import load_controlnet
 from palmforge.networks.lora import LoraSettings
@@ -115,6 +116,12 @@ def test_a_checkpoint_holds_what_is_trained_and_gives_the_same_pictures(tmp_path
         again.sample(PROMPTS, SEEDS, PALMS, [5, 5]), module.sample(PROMPTS, SEEDS, PALMS, [5, 5]),
         rtol=0, atol=0,
     )  # fmt: skip
+
+
+def test_the_command_writes_what_plain_diffusers_draws_with(tmp_path):
+    module = ready()
+    export(saved(module, tmp_path / "one.ckpt"), str(tmp_path / "out"), half=False)
+    assert_same_pictures(drawn(module, tmp_path / "out"), module.sample(PROMPTS, SEEDS, PALMS))
 
 
 @pytest.mark.parametrize("other", [{"conditions": ("lines", "reference")}, TOKENS])
