@@ -15,12 +15,14 @@ os.environ.update(
     CUDA_VISIBLE_DEVICES=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
 )
 
+import cv2
 import pytest
 import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
+cv2.setNumThreads(1)  # a forked child that ends its parent's OpenCV threads waits for ever
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ def test_what_cannot_be_audited_is_refused_with_what_to_do(sets, run, tmp_path):
     assert (tmp_path / "kept" / "audit.json").read_text() == "mine"
 
 
-def test_the_command_line_takes_every_setting_by_name(monkeypatch):
+def test_the_command_line_takes_every_setting_by_name(monkeypatch, tmp_path):
     from palmforge.commands import audit as module
 
     taken = {}
@@ -166,7 +166,7 @@ def test_the_command_line_takes_every_setting_by_name(monkeypatch):
     )
     arguments = ["--images=x", "--roi.size=64", "--held_out=y", "--show_images=true"]
     with pytest.raises(ZeroDivisionError):
-        auto_cli(audit, args=[*arguments, "--out=/tmp/palmforge-audit"], as_positional=False)
+        auto_cli(audit, args=[*arguments, f"--out={tmp_path}"], as_positional=False)
     assert taken == {"images": "x"}
 
 

@@ -57,9 +57,9 @@ class SampleGrid(L.Callback):
 
     def _generated(self, trainer: L.Trainer, module: Any) -> Tensor:
         """`[num_images, 3, S, S]` uint8, of all processes."""
-        mine = list(range(trainer.global_rank, len(self.prompts), trainer.world_size))
-        share = -(-len(self.prompts) // trainer.world_size)
-        mine += mine[-1:] * (share - len(mine)) or [0] * (share - len(mine))
+        last, share = len(self.prompts) - 1, -(-len(self.prompts) // trainer.world_size)
+        # As many on each process; the last image again where there are no more.
+        mine = [min(trainer.global_rank + trainer.world_size * k, last) for k in range(share)]
         parts = [
             module.sample(
                 [self.prompts[i] for i in mine[start : start + self.batch_size]],

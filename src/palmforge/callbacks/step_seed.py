@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
+
+from palmforge.data.seeds import mixed_wide
 
 
 class StepSeed(L.Callback):
@@ -31,4 +32,4 @@ class StepSeed(L.Callback):
         # `current_epoch` is one too many.
         progress: Any = trainer.fit_loop.epoch_progress.current
         place = (self.seed, progress.processed, batch_idx, trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(mixed_wide(*place))

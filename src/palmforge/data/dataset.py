@@ -15,6 +15,7 @@ from palmforge.data.protocols import Role
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiCache
 from palmforge.data.sampler import Item
+from palmforge.data.seeds import mixed
 
 
 class PalmDataset(Dataset[dict[str, Any]]):
@@ -98,12 +99,8 @@ class PalmDataset(Dataset[dict[str, Any]]):
         """(row, seed, …), the seed that of the view."""
         row, seed, *strength = item if isinstance(item, tuple) else (item, 0)
         if self.views is not None:
-            seed = _mix(self.seed, row, seed % self.views)
+            seed = mixed(self.seed, row, seed % self.views)
         return (row, seed, *strength)  # type: ignore[return-value]
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def limit_threads(worker_id: int) -> None:

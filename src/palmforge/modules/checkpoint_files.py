@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import lightning as L
 import torch
 from torch import Tensor
 
 from palmforge.callbacks.ema import STATE_KEY, averaged
 from palmforge.errors import CheckpointError
 
-T = TypeVar("T")
+M = TypeVar("M", bound=L.LightningModule)
 
 
 def read_checkpoint(path: str, *network_classes: str) -> dict[str, Any]:
@@ -45,6 +46,24 @@ def weights_of(checkpoint: dict[str, Any], prefer_averages: bool) -> dict[str, T
     return weights
 
 
-def rebuilt(kind: type[T], fields: dict[str, Any]) -> T:
-    """A dataclass of settings, from what `asdict` made of it and a checkpoint kept."""
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+def load_module(kind: type[M], path: str, averaged: bool, **settings: type) -> M:
+    """The module of a checkpoint, for using: its weights in it, and in eval mode.
+
+    Args:
+        kind: Its class; the checkpoint's `architecture` are constructor arguments.
+        path: A `.ckpt` file.
+        averaged: The averages of `WeightEMA`, where it was trained with that.
+        settings: Argument → the dataclass that it is, which a checkpoint keeps as a dictionary.
+
+    Raises:
+        CheckpointError: If it is missing, unsafe, or of another model.
+    """
+    checkpoint = read_checkpoint(path, kind.__name__)
+    parts = dict(checkpoint["architecture"])
+    for name, dataclass in settings.items():
+        fields = parts[name].items()
+        parts[name] = dataclass(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields})
+    module = kind(**parts)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(weights_of(checkpoint, averaged), strict=module.strict_loading)
+    return module.eval()

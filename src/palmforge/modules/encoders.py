@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from palmforge.data.feature_cache import state_digest
-from palmforge.modules.palm_autoencoder import as_signed
 from palmforge.modules.stable_diffusion import text_encoders
+from palmforge.networks.preparation import as_signed
 
 
 class Encoders:

@@ -19,7 +19,7 @@ from palmforge.losses.identity import (
     identity_weights,
     similarity_loss,
 )
-from palmforge.modules.checkpoint_files import read_checkpoint, rebuilt, weights_of
+from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import generators
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.identity_conditions import Condition, IdentityConditions
@@ -434,11 +434,4 @@ def load_controlnet(path: str, averaged: bool = True) -> IdentityControlNet:
     Raises:
         CheckpointError: If it is missing, unsafe, or of another model.
     """
-    checkpoint = read_checkpoint(path, IdentityControlNet.__name__)
-    parts = dict(checkpoint["architecture"])
-    parts["sizes"] = rebuilt(TinyStableDiffusion, parts["sizes"])
-    parts["conditions"] = tuple(parts["conditions"])
-    module = IdentityControlNet(**parts)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(weights_of(checkpoint, averaged), strict=False)  # names are checked
-    return module.eval()
+    return load_module(IdentityControlNet, path, averaged, sizes=TinyStableDiffusion)

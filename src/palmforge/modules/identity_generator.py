@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from palmforge.data.generation.prompted import NO_WORDS
-from palmforge.modules.checkpoint_files import read_checkpoint, rebuilt, weights_of
+from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.encoders import Encoders
-from palmforge.modules.latent_diffusion import Batch, LatentDiffusionModule
+from palmforge.modules.latent_diffusion import Batch, FrozenDtype, LatentDiffusionModule
 from palmforge.modules.lora_files import Format, save_generator, starting_adapters
 from palmforge.modules.schedule import Schedule
 from palmforge.modules.stable_diffusion import EMBEDDED, text_encoders
@@ -79,7 +79,7 @@ class IdentityGenerator(LatentDiffusionModule):
         noise_offset: float = 0.0,
         input_perturbation: float = 0.0,
         gradient_checkpointing: bool = False,
-        frozen_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        frozen_dtype: FrozenDtype = "auto",
         compile_unet: bool = False,
         optimizer: OptimizerCallable = lambda p: AdamW(p, lr=1e-4),
         warmup_steps: int = 100,
@@ -229,11 +229,6 @@ def load_generator(path: str, averaged: bool = True) -> IdentityGenerator:
     Raises:
         CheckpointError: If it is missing, unsafe, or of another model.
     """
-    checkpoint = read_checkpoint(path, IdentityGenerator.__name__)
-    parts = dict(checkpoint["architecture"])
-    parts["sizes"] = rebuilt(TinyStableDiffusion, parts["sizes"])
-    parts["lora"] = rebuilt(LoraSettings, parts["lora"])
-    module = IdentityGenerator(**parts)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(weights_of(checkpoint, averaged), strict=False)  # names are checked
-    return module.eval()
+    return load_module(
+        IdentityGenerator, path, averaged, sizes=TinyStableDiffusion, lora=LoraSettings
+    )

@@ -13,9 +13,10 @@ from torchmetrics.image import PeakSignalNoiseRatio
 
 from palmforge.errors import CheckpointError
 from palmforge.losses.reconstruction import edge_loss, gaussian_kl, tone_loss
-from palmforge.modules.checkpoint_files import read_checkpoint, rebuilt, weights_of
+from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import normal_like
 from palmforge.modules.schedule import Schedule, scheduled_adamw
+from palmforge.networks.preparation import as_signed
 from palmforge.networks.stable_diffusion import TinyStableDiffusion, tiny_autoencoder
 
 
@@ -137,13 +138,4 @@ def load_autoencoder(path: str, averaged: bool = True) -> PalmAutoencoder:
     Raises:
         CheckpointError: If it is missing, unsafe, or of another model.
     """
-    checkpoint = read_checkpoint(path, PalmAutoencoder.__name__)
-    parts = checkpoint["architecture"]
-    module = PalmAutoencoder(rebuilt(TinyStableDiffusion, parts["sizes"]), parts["image_size"])
-    module.load_state_dict(weights_of(checkpoint, averaged))
-    return module.eval()
-
-
-def as_signed(images: Tensor) -> Tensor:
-    """`[N, 3, H, W]` uint8 → float32 in [-1, 1], as diffusers' autoencoders take pictures."""
-    return images.float() / 127.5 - 1
+    return load_module(PalmAutoencoder, path, averaged, sizes=TinyStableDiffusion)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from palmforge.data.seeds import mixed_wide
 from palmforge.errors import ConfigError
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -40,11 +40,7 @@ class NoiseSeeds:
         """Of the noise that step 0 … T − 1 adds: a function of (seed, step) alone."""
         shared = step >= num_steps - self.shared_steps
         seeds = self.identity if shared else self.capture
-        return [torch.Generator().manual_seed(_mixed(seed, step)) for seed in seeds]
-
-
-def _mixed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+        return [torch.Generator().manual_seed(mixed_wide(seed, step)) for seed in seeds]
 
 
 def sample_latents(

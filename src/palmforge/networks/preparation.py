@@ -32,6 +32,11 @@ def as_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def as_signed(images: Tensor) -> Tensor:
+    """`[N, 3, H, W]` uint8 → float32 in [-1, 1], as diffusers' autoencoders take pictures."""
+    return images.float() / 127.5 - 1
+
+
 def prepare(images: Tensor, size: int, grey: bool, standardize: Standardize) -> Tensor:
     """`[N, 3, H, W]` RGB in [0, 1] → `[N, 1 or 3, size, size]`.
 

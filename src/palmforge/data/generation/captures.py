@@ -15,6 +15,7 @@ from palmforge.data.dataset import PalmDataset
 from palmforge.data.generation.plan import GenerationPlan, image_seed
 from palmforge.data.generation.prompted import NO_WORDS, PromptedDataset
 from palmforge.data.sampler import Item
+from palmforge.data.seeds import mixed
 
 _CAPTION, _CONTROL, _BOTH, _PARTNER = range(1, 5)  # what a sample's seed is mixed with for
 
@@ -51,7 +52,7 @@ class CapturePairs(PromptedDataset):
         sample = super().__getitem__(item)
         row, seed = sample["index"], sample["seed"]
         others = [other for other in self._captures[row] if other != row] or [row]
-        partner = others[_mixed(seed, _PARTNER) % len(others)]
+        partner = others[mixed(seed, _PARTNER) % len(others)]
         sample["reference"] = self.palms.plain(partner)
         dropped = isinstance(item, tuple) and (
             _share(seed, _CONTROL) < self.control_dropout or _share(seed, _BOTH) < self.both_dropout
@@ -121,9 +122,5 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
 def _share(seed: int, what: int) -> float:
-    return _mixed(seed, what) / 2**32
+    return mixed(seed, what) / 2**32

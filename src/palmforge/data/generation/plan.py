@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from palmforge.data.seeds import mixed_wide
 from palmforge.errors import ConfigError
 
 
@@ -111,4 +111,4 @@ class GenerationPlan(Dataset[dict[str, Any]]):
 
 def image_seed(seed: int, index: int) -> int:
     """The seed of an image, in [0, 2^63): a pure function of the plan's seed and its index."""
-    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] >> 1)
+    return mixed_wide(seed, index)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from palmforge.data.dataset import PalmDataset
 from palmforge.data.sampler import Item
+from palmforge.data.seeds import mixed
 from palmforge.data.tensor_shards import TensorShards
 
 NO_WORDS = ""  # what a dropped caption is: the unconditional prompt of classifier-free guidance
@@ -51,7 +51,7 @@ class PromptedDataset(Dataset[dict[str, Any]]):
             `prompt` str; `index`, `seed` (of all that is random about this sample) int; and
             `image` `[3, S, S]` uint8, or the tensors of `latents`; and those of `embeddings`.
         """
-        row, seed = (item[0], item[1]) if isinstance(item, tuple) else (item, _mix(item, 0))
+        row, seed = (item[0], item[1]) if isinstance(item, tuple) else (item, mixed(item, 0))
         sample: dict[str, Any] = {"index": row, "seed": seed, "prompt": self.prompt(item)}
         if self.latents is None:
             sample["image"] = self.palms[item]["image"]
@@ -65,7 +65,7 @@ class PromptedDataset(Dataset[dict[str, Any]]):
         """The prompt of a sample: its row's, unless this sample goes without."""
         if not isinstance(item, tuple):
             return self.prompts[item]
-        dropped = _mix(item[1], 1) < self.caption_dropout * 2**32
+        dropped = mixed(item[1], 1) < self.caption_dropout * 2**32
         return NO_WORDS if dropped else self.prompts[item[0]]
 
     def all_prompts(self) -> list[str]:
@@ -84,7 +84,3 @@ class PromptedDataset(Dataset[dict[str, Any]]):
         if not self.palms.augmentation.is_random:
             return list(rows)
         return [(row, view) for row in rows for view in range(self.palms.views)]
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
