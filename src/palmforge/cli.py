@@ -20,10 +20,11 @@ from lightning.pytorch.utilities import rank_zero_info
 # Importing them makes their short names known to the YAML files.
 import palmforge.callbacks
 import palmforge.data.datamodule
+import palmforge.data.factory.datamodule
 import palmforge.data.generation.capture_datamodule
 import palmforge.data.generation.datamodule
 import palmforge.data.hands.datamodule
-import palmforge.modules  # noqa: F401
+import palmforge.modules
 from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
@@ -31,7 +32,10 @@ from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import CheckpointError, ConfigError
 
 # Commands whose required settings are --name value, as the others.
-_ALL_BY_NAME = ("audit", "data synthesize", "evaluate", "gallery", "generator measure", "locate")
+_ALL_BY_NAME = (
+    "audit", "data synthesize", "evaluate", "gallery", "generator identity", "generator measure",
+    "locate",
+)  # fmt: skip
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 PRETRAINED = "pretrained"  # --ckpt_path of a model that has not been trained further
@@ -49,6 +53,7 @@ def own_commands() -> dict[str, Any]:
         gallery,
         generator,
         generator_export,
+        generator_identity,
         locate,
         recognizer,
         study,
@@ -65,7 +70,11 @@ def own_commands() -> dict[str, Any]:
             "export": export_localizer,
         },
         "recognizer": {"export": recognizer.export, "verify": recognizer.verify},
-        "generator": {"export": generator_export.export, "measure": generator.measure},
+        "generator": {
+            "export": generator_export.export,
+            "measure": generator.measure,
+            "identity": generator_identity.identity,
+        },
         "audit": audit.audit,
         "evaluate": evaluate.evaluate,
         "gallery": {
@@ -137,7 +146,7 @@ class PalmCLI(LightningCLI):
         if config.get("ckpt_path") == PRETRAINED:
             _check_pretrained(config, str(self.subcommand))
             config.ckpt_path = None
-        else:
+        elif not (config.ckpt_path is None and _brings_checkpoints(config)):
             config.ckpt_path = resolve_checkpoint(
                 config.get("ckpt_path"), save_dir, config.name, str(self.subcommand)
             )
@@ -177,6 +186,12 @@ def _check_pretrained(config: Namespace, command: str) -> None:
             f"ckpt_path: {PRETRAINED} is for validate, test and predict of a model with "
             "pretrained_model_name_or_path"
         )
+
+
+def _brings_checkpoints(config: Namespace) -> bool:
+    """Whether the model's own arguments name the checkpoints that it is made of."""
+    kind = getattr(palmforge.modules, config.model.class_path.rsplit(".", 1)[-1], None)
+    return getattr(kind, "brings_checkpoints", False)
 
 
 def _as_seed(seed: bool | int) -> int:

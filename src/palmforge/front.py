@@ -16,6 +16,7 @@ Training (LightningCLI; each has a --help and a --print_config)
   validate   validate a checkpoint:     validate --config ... --ckpt_path last
   test       report on the test set:    test --config ... --ckpt_path best
   predict    codes of images, or palms: predict --config ... --ckpt_path last
+             whole sets of palms:       predict --config configs/experiment/factory.yaml
 
 Many runs
   study      train and test a table:    study configs/study/dhn_xjtu.yaml --dry-run
@@ -27,6 +28,7 @@ Data
              measure, train locators:   locate evaluate | locate fit | locate export
   recognizer embed and verify ROIs:     recognizer verify | recognizer export
   generator  palms that it has made:    generator measure --images DIR --training ROOT
+             kept palms, dial, sharing: generator identity --checkpoint CKPT --out DIR
              for plain diffusers:       generator export CKPT DIR --format kohya
   audit      does a set leak palms?     audit --images DIR --training ROOT --held_out ROOT
   evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml

@@ -209,7 +209,7 @@ def test_the_checkpoint_is_named_and_its_content_decides(tmp_path):
 
 
 def test_a_full_disk_says_how_many_are_there_and_how_to_go_on(tmp_path, monkeypatch, one):
-    out, save, written = tmp_path / "full", image_writer._write_png, []
+    out, save, written = tmp_path / "full", image_writer.write_png, []
 
     def save_nine(path, pixels):
         if len(written) == 9:
@@ -217,8 +217,8 @@ def test_a_full_disk_says_how_many_are_there_and_how_to_go_on(tmp_path, monkeypa
         written.append(path)
         save(path, pixels)
 
-    monkeypatch.setattr(image_writer, "_write_png", save_nine)
-    with pytest.raises(DataError, match=r"8 of 21 images are written.*directory=.*full goes on"):
+    monkeypatch.setattr(image_writer, "write_png", save_nine)
+    with pytest.raises(DataError, match=r"8 of 21 images are written.*data.out=.*full goes on"):
         generate(out)
     monkeypatch.undo()
     generate(out)

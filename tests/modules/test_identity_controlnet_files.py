@@ -78,6 +78,21 @@ def test_the_controlnet_begins_as_the_encoder_with_the_lora_and_says_nothing(tmp
     torch.testing.assert_close(module._predictor(told)(noisy, steps), alone, rtol=0, atol=0)
 
 
+def test_it_can_begin_with_an_exported_one(tmp_path):
+    module = ready(conditions=("lines", "reference"))
+    module.export(tmp_path)
+    begun = controlnet(
+        controlnet=str(tmp_path), conditions=("lines", "reference"), similarity_weight=0.1
+    )
+    begun.configure_model()
+    for name, weight in module.controlnet.state_dict().items():
+        assert torch.equal(weight, begun.controlnet.state_dict()[name])
+    with pytest.raises(CheckpointError, match=r"model\.controlnet: .* no ControlNet of these"):
+        controlnet(controlnet=str(tmp_path), conditions=("lines",)).configure_model()
+    with pytest.raises(CheckpointError, match=r"model\.controlnet: .*none"):
+        controlnet(controlnet=str(tmp_path / "none")).configure_model()
+
+
 def test_it_is_exported_in_half(tmp_path):
     ready().export(tmp_path, half=True)
     stored = load_file(tmp_path / "diffusion_pytorch_model.safetensors")

@@ -5,6 +5,7 @@ from palmforge.callbacks.cache_latents import CacheLatents
 from palmforge.callbacks.code_writer import CodeWriter
 from palmforge.callbacks.ema import WeightEMA
 from palmforge.callbacks.evaluation_report import EvaluationReport
+from palmforge.callbacks.factory_writer import FactoryWriter
 from palmforge.callbacks.generation_report import GenerationReport
 from palmforge.callbacks.image_writer import ImageWriter
 from palmforge.callbacks.last_checkpoint import LastCheckpoint
@@ -19,6 +20,7 @@ __all__ = [
     "CacheLatents",
     "CodeWriter",
     "EvaluationReport",
+    "FactoryWriter",
     "GenerationReport",
     "ImageWriter",
     "LastCheckpoint",

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
-from PIL import Image
 
+from palmforge.callbacks.rank_zero import on_rank_zero
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.generation.output import (
+    check_settings,
+    checkpoint_digest,
+    is_there,
+    record_settings,
+    told_if_full,
+    write_png,
+)
 from palmforge.data.generation.plan import GenerationPlan
-from palmforge.errors import CheckpointError, ConfigError, DataError, PalmForgeError
+from palmforge.errors import ConfigError, DataError
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ MANIFEST = "manifest.parquet"
 SETTINGS = "generation.json"
 FORMAT_VERSION = 1  # raise it when the same settings would give other pictures
 _PARTS = ".parts"  # rows of the manifest, a file a batch, until the last picture is there
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_KEY = "ImageWriter.directory"
 
 
 class ImageWriter(BasePredictionWriter):
@@ -71,7 +74,7 @@ class ImageWriter(BasePredictionWriter):
         self._out = self._directory(trainer)
         self._provenance: dict[str, str | int | float] = getattr(pl_module, "provenance", {})
         self._image_size = getattr(pl_module, "image_size", 0)
-        self._done = _on_rank_zero(trainer, self._look)
+        self._done = on_rank_zero(trainer, self._look)
         self._claimed = False
         self._plan.leave_out(self._done, at_least=trainer.world_size)
         rank_zero_info(f"{self._out}: {_progress(self._done, self._plan)} are there already")
@@ -79,7 +82,7 @@ class ImageWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claims the directory. In `setup`, Lightning does not yet tell the checkpoint."""
         if self._plan is not None:
-            _on_rank_zero(trainer, lambda: self._claim(trainer.ckpt_path))
+            on_rank_zero(trainer, lambda: self._claim(trainer.ckpt_path))
             self._claimed = True
 
     def write_on_batch_end(
@@ -92,7 +95,7 @@ class ImageWriter(BasePredictionWriter):
         """
         if self._plan is None or not isinstance(prediction, dict) or "image" not in prediction:
             return
-        with self._room():
+        with told_if_full(self._out, self._written):
             self._write(prediction, str(trainer.ckpt_path) if trainer.ckpt_path else None)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -103,24 +106,13 @@ class ImageWriter(BasePredictionWriter):
             self.on_predict_start(trainer, pl_module)
         trainer.strategy.barrier("images written")
         if trainer.is_global_zero:
-            with self._room():
+            with told_if_full(self._out, self._written):
                 self._join()
         self._plan = None
 
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        """A full disk as DataError."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in _NO_ROOM or self._plan is None:
-                raise
-            there = {row["index"] for row in read_rows(self._out)}
-            raise DataError(
-                f"{self._out}: no room left on the disk ({error}). {_progress(there, self._plan)} "
-                "are written; make room, and the same command with "
-                f"ImageWriter.directory={self._out} goes on from there"
-            ) from error
+    def _written(self) -> str:
+        assert self._plan is not None
+        return _progress({row["index"] for row in read_rows(self._out)}, self._plan)
 
     def _directory(self, trainer: L.Trainer) -> Path:
         folder = run_folder(trainer)
@@ -137,7 +129,7 @@ class ImageWriter(BasePredictionWriter):
         assert self._plan is not None
         path = self._out / SETTINGS
         if path.exists():
-            _check_same(path, self._settings())
+            check_settings(path, self._settings(), _KEY)
         elif self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
             raise ConfigError(
                 f"ImageWriter.directory: {self._out} holds files that were not generated here; "
@@ -156,13 +148,12 @@ class ImageWriter(BasePredictionWriter):
 
     def _claim(self, checkpoint: Any) -> None:
         """Checks or writes `generation.json`."""
-        settings = {**self._settings(), "checkpoint_sha256": _digest(checkpoint)}
+        settings = {**self._settings(), "checkpoint_sha256": checkpoint_digest(checkpoint)}
         path = self._out / SETTINGS
         if path.exists():
-            _check_same(path, settings)
-            return
-        with write_aside(path) as aside:
-            aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            check_settings(path, settings, _KEY)
+        else:
+            record_settings(path, settings)
 
     def _settings(self) -> dict[str, Any]:
         """What decides the pictures, but for the checkpoint."""
@@ -183,7 +174,7 @@ class ImageWriter(BasePredictionWriter):
             if index >= self._plan.num_images:
                 continue
             if index not in self._done:
-                _write_png(self._out / self._plan.file(index), pixels[place])
+                write_png(self._out / self._plan.file(index), pixels[place])
             row = {
                 "file": self._plan.file(index),
                 "index": index,
@@ -227,80 +218,8 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
         raise DataError(
             f"{path}: damaged ({error}). Delete it: its images are made again"
         ) from error
-    return [row for row in rows if _is_there(out / row["file"])]
-
-
-def _on_rank_zero(trainer: L.Trainer, look: Callable[[], T]) -> T:
-    """What `look` gives or raises there, on all processes: else the others would wait for ever."""
-    found: Any = None
-    if trainer.is_global_zero:
-        try:
-            found = look()
-        except PalmForgeError as error:
-            found = error
-    found = trainer.strategy.broadcast(found)
-    if isinstance(found, PalmForgeError):
-        raise found
-    return found
-
-
-def _is_there(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return path.stat().st_size > 0
-    return False
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with write_aside(path) as aside:
-        Image.fromarray(pixels).save(aside, format="PNG")
+    return [row for row in rows if is_there(out / row["file"])]
 
 
 def _progress(done: set[int], plan: GenerationPlan) -> str:
     return f"{sum(index < plan.num_images for index in done)} of {plan.num_images} images"
-
-
-def _check_same(path: Path, settings: dict[str, Any]) -> None:
-    """Raises ConfigError where a directory was made with other settings, by their names."""
-    try:
-        there = dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ConfigError(f"{path}: damaged ({error}); choose another directory") from error
-    names = {**there, **settings}
-    if "checkpoint_sha256" not in settings:
-        names.pop("checkpoint_sha256", None)
-    if differing := [
-        f"{name}: {_shown(there.get(name))} there, {_shown(settings.get(name))} now"
-        for name in names
-        if there.get(name) != settings.get(name)
-    ]:
-        raise ConfigError(
-            f"ImageWriter.directory: {path.parent} was generated with other settings "
-            f"({'; '.join(differing)}). Choose another with --data.out, or go back to those "
-            "settings"
-        )
-
-
-def _shown(value: Any) -> str:
-    """A setting in a message; of a digest its beginning, of no checkpoint what that means."""
-    if value is None:
-        return "none (weights as they come)"
-    return value[:8] + "…" if isinstance(value, str) and len(value) == 64 else repr(value)
-
-
-def _digest(checkpoint: Any) -> str | None:
-    """SHA-256 of a checkpoint file, or of those of all files of a sharded one; None without any."""
-    if not checkpoint:
-        return None
-    path = Path(checkpoint)
-    try:
-        if not path.is_dir():
-            return _sha256(path)
-        files = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()]
-    except OSError as error:
-        raise CheckpointError(f"ckpt_path: cannot read {checkpoint}: {error}") from error
-    return hashlib.sha256("".join(files).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from palmforge.modules.identity_controlnet import IdentityControlNet
 from palmforge.modules.identity_generator import IdentityGenerator
 from palmforge.modules.landmarks import PalmDetectorModule, PalmLandmarksModule
 from palmforge.modules.palm_autoencoder import PalmAutoencoder
+from palmforge.modules.palm_factory import PalmFactory
 from palmforge.modules.recognizer import MarginRecognizer
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "MarginRecognizer",
     "PalmAutoencoder",
     "PalmDetectorModule",
+    "PalmFactory",
     "PalmLandmarksModule",
 ]

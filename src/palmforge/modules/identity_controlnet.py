@@ -52,6 +52,8 @@ class IdentityControlNet(LatentDiffusionModule):
         sizes: See there.
         image_size: See there.
         lora: A LoRA that is merged into the UNet: a folder of `train.py generator export`; or null.
+        controlnet: Weights to begin with: a folder of `train.py generator export`, of the same
+            conditions; null: a copy of the UNet's encoder.
         conditions: Of `lines`, `reference`, `embedding`.
         line_mode: Of `lines`: `soft` or `binary`.
         recogniser: Frozen, of the embedding kind: for `embedding`, the dial, the identity loss. To
@@ -91,6 +93,7 @@ class IdentityControlNet(LatentDiffusionModule):
         sizes: TinyStableDiffusion = TinyStableDiffusion(),  # noqa: B008  (frozen)
         image_size: int = 512,
         lora: str | None = None,
+        controlnet: str | None = None,
         conditions: tuple[Condition, ...] = ("lines",),
         line_mode: Literal["soft", "binary"] = "soft",
         recogniser: str = "synthetic-only",
@@ -128,6 +131,7 @@ class IdentityControlNet(LatentDiffusionModule):
         if not 0 <= embedding_dropout < 1:
             raise ConfigError(f"model.embedding_dropout: {embedding_dropout} is not in [0, 1)")
         self.lora = lora
+        self.start_from = controlnet
         self.condition_names = tuple(conditions)
         self.line_mode = line_mode
         self.recogniser = recogniser
@@ -171,11 +175,24 @@ class IdentityControlNet(LatentDiffusionModule):
             conditioning_channels=self.conditions.num_channels,
             conditioning_embedding_out_channels=(16, 32, 96, 256)[:levels],
         )
+        if self.start_from is not None:
+            self._start_from(self.start_from)
         self.controlnet.train().requires_grad_(True)
         if self.gradient_checkpointing:
             checkpoint_blocks(self.controlnet)
             checkpoint_blocks(unet)  # gradients pass its decoder too
             pipeline.vae.enable_gradient_checkpointing()  # and that one's, to the recogniser
+
+    def _start_from(self, path: str) -> None:
+        from diffusers import ControlNetModel
+
+        try:
+            start = ControlNetModel.from_pretrained(path, use_safetensors=True)
+            self.controlnet.load_state_dict(start.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:  # not there, damaged, of other sizes
+            raise CheckpointError(
+                f"model.controlnet: {path!r} is no ControlNet of these conditions: {error}"
+            ) from error
 
     @property
     def has_dial(self) -> bool:

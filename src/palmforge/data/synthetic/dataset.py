@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import shutil
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from palmforge.data.synthetic.camera import encode_jpeg, get_preset
 from palmforge.data.synthetic.capture import flat_row, subject_and_hand
 from palmforge.data.synthetic.render import PalmTruth, RoiTruth, render_palm, render_roi
 from palmforge.data.synthetic.skin import describe_palm
+from palmforge.data.webdataset import write_shard
 from palmforge.errors import DataError
 
 FORMAT_VERSION = 2  # raise it when the same settings would give other pictures
@@ -247,7 +247,7 @@ def _write_part(
         elif not exists:
             _replace(top / file, data)
     if shard and not all(there):
-        _write_shard(top / shard, files)
+        write_shard(top / shard, files)
     table = pa.Table.from_pylist(rows) if rows else _listed(top).slice(0, 0)
     part.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(part) as aside:
@@ -276,17 +276,6 @@ def _render(
     numbers = truth.capture.parameters() | flat_row(truth.background, "background")
     row |= {k: float(v) if isinstance(v, int | float) else v for k, v in numbers.items()}
     return encode_jpeg(image, truth.capture.device), row
-
-
-def _write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
-    """A tar file as WebDataset reads it: `L_001.IMG_0001` becomes one sample of jpg and json."""
-    with write_aside(path) as aside, tarfile.open(aside, "w") as shard:
-        for file, picture, row in samples:
-            key = file.removesuffix(".JPG").replace(".", "_").replace("/", "-")
-            for suffix, data in (("jpg", picture), ("json", json.dumps(row).encode())):
-                entry = tarfile.TarInfo(f"{key}.{suffix}")  # its time is 0: the same bytes always
-                entry.size = len(data)
-                shard.addfile(entry, io.BytesIO(data))
 
 
 def _write_keypoints(top: Path, domain: str, table: pa.Table) -> None:
