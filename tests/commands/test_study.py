@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import ROOT
 
 from palmforge.callbacks.evaluation_report import write_results
 from palmforge.commands import study as study_module
+from palmforge.commands import study_lines
 from palmforge.commands.study import make_plan, read_study, study
 from palmforge.errors import ConfigError, TrainingError
 from palmforge.metrics.scores import ScoreCounts
+from palmforge.metrics.verification_metric import VerificationMetrics
 
 CONTENT = {
     "name": "tiny",
@@ -173,6 +177,203 @@ def test_a_wrong_study_is_refused_by_name(place, trained, change, message):
     with pytest.raises(ConfigError, match=message):
         study("study.yaml")
     assert not trained
+
+
+# --- studies without domains: a line a run, and runs that generate palms for others
+
+LINES = {
+    "name": "loop",
+    "title": "The loop",
+    "baseline": "real",
+    "notes": ["real means rendered"],
+    "overrides": {"trainer.max_steps": 3},
+    "runs": {
+        "palms": {
+            "command": "predict",
+            "config": "factory.yaml",
+            "overrides": {"ckpt_path": "weights.ckpt", "data.captures": 2},
+        },
+        "real": {"config": "student.yaml"},
+        "both": {"config": "student.yaml", "needs": {"data.added": "palms"}},
+        "other": {"config": "student.yaml", "overrides": {"data.split_seed": 1}},
+    },
+}
+HARD = {"real": 0.6, "both": 0.3, "other": 0.6}  # noise of the codes
+
+
+@pytest.fixture
+def loop(place) -> Path:
+    (place / "factory.yaml").write_text("name: factory\n")
+    (place / "weights.ckpt").write_text("weights")
+    return _write(place, LINES)
+
+
+def _write(place: Path, content: dict) -> Path:
+    (place / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return place
+
+
+def _test(version: Path, run: str) -> None:
+    """What a test of 10 palms × 4 images leaves; `other` has other test palms."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(10).repeat_interleave(4)
+    codes = torch.randn(10, 8, generator=generator)[labels]
+    codes += HARD[run] * torch.randn(codes.shape, generator=generator)
+    metric = VerificationMetrics("cosine", fars=(1e-3, 1e-4), bootstrap=50)
+    metric.update(codes, labels, torch.arange(40))
+    metrics = {f"test/{key}": value for key, value in metric.compute().items()}
+    write_results(
+        version / "results.json", metrics, metric.score_counts(), "", metric.resampled,
+        "others" if run == "other" else "these",
+    )  # fmt: skip
+    data = {"selection": [f"train: 5 images of 2 identities {run}", "validation: 1"]}
+    (version / "run.json").write_text(json.dumps({"data": data}))
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[list[str]]:
+    """Stands in for `train.py fit` and `predict`, and keeps the command lines."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        commands.append(command[2:])
+        settings = dict(word.split("=", 1) for word in command if word.startswith("--"))
+        if command[2] == "predict":
+            (Path(settings["--data.out"]) / "000000").mkdir(parents=True)
+        else:
+            folder = Path("lightning_logs") / settings["--name"]
+            version = folder / f"version_{len(list(folder.glob('version_*')))}"
+            version.mkdir(parents=True)
+            _test(version, folder.name)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=run))
+    return commands
+
+
+def test_a_run_trains_on_the_folder_that_another_has_generated(loop, ran, monkeypatch):
+    monkeypatch.setattr(study_lines, "draw_curves", lambda *_: None)
+    study("study.yaml")
+    assert [command[0] for command in ran] == ["predict", "fit", "fit", "fit"]
+    (out,) = (word.split("=")[1] for word in ran[0] if word.startswith("--data.out="))
+    assert Path(out).is_dir() and out.startswith("data/generated/loop/palms-")
+    assert f'--data.added=["{out}"]' in ran[2] and not any("added" in word for word in ran[1])
+    assert "--ckpt_path=weights.ckpt" in ran[0] and "--data.captures=2" in ran[0]
+    # What trains a recogniser is no setting of a generator.
+    assert not any("max_steps" in word or "test_ckpt" in word for word in ran[0])
+    assert "--trainer.max_steps=3" in ran[1] and "--name=loop/real" in ran[1]
+
+
+def test_palms_are_generated_again_only_for_other_settings_or_weights(loop, ran, monkeypatch):
+    monkeypatch.setattr(study_lines, "draw_curves", lambda *_: None)  # they take most of the time
+    study("study.yaml")
+    study("study.yaml", overrides={"trainer": {"max_steps": 9}})
+    assert [command[0] for command in ran[4:]] == ["fit", "fit", "fit"]
+    study("study.yaml")
+    (loop / "weights.ckpt").write_text("other weights")
+    study("study.yaml")
+    generated = [word for command in ran for word in command if "--data.out" in word]
+    assert len(generated) == 2 and generated[0] != generated[1]
+    assert [command[0] for command in ran[-2:]] == ["predict", "fit"]  # real stands on no palms
+    shutil.rmtree(generated[1].split("=")[1])
+    study("study.yaml")
+    assert ran[-1][0] == "predict"
+
+
+def test_a_stopped_generation_goes_on_with_the_same_command(loop, ran, monkeypatch):
+    run = study_module.subprocess.run
+
+    def stopped(command, check):
+        run(command, check)
+        return subprocess.CompletedProcess(command, 143)
+
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=stopped))
+    with pytest.raises(TrainingError, match="palms ended with status 143"):
+        study("study.yaml")
+    again = SimpleNamespace(run=lambda c, check: subprocess.CompletedProcess(ran.append(c[2:]), 2))
+    monkeypatch.setattr(study_module, "subprocess", again)
+    with pytest.raises(TrainingError):
+        study("study.yaml")
+    assert ran[0] == ran[1]
+
+
+def test_each_run_is_a_line_and_is_compared_with_the_baseline_palm_by_palm(loop, ran):
+    study("study.yaml", out="out")
+    text = Path("out/results.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| run", "| real", "| both", "| other", "| minus real, points", "| both", "| other",
+    ]  # fmt: skip
+    assert "| 5 images of 2 identities both |" in lines[2]
+    assert lines[6] == "| other | – | – | – |"  # other palms: no pairs to compare
+    assert "palms" not in text.split("Brackets")[0] and "- real means rendered" in text
+    content = json.loads(Path("out/results.json").read_text())
+    both = content["runs"][1]
+    value, low, high = both["minus_baseline"]["eer"]
+    ours = both["metrics"]["eer"] - content["runs"][0]["metrics"]["eer"]
+    assert value == pytest.approx(ours) and low <= value <= high < 0
+    assert lines[5].split(" | ")[1].endswith("*")
+    with Path("out/results.csv").open() as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert float(rows["both"]["eer/minus_baseline_high"]) == pytest.approx(100 * high)
+    assert {path.name for path in Path("out/figures").iterdir()} == {"roc.png", "det.png"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "palms"}, "baseline 'palms' must be a run that is trained"),
+        ({"baseline": "none"}, "baseline 'none' must be a run that is trained"),
+        ({"domains": ["IF"]}, "in a study without domains"),
+        ({"reference": "paper.yaml"}, "reference goes by domain"),
+        ({"runs": {"real": {"command": "test", "config": "student.yaml"}}}, "command"),
+    ],
+)
+def test_a_wrong_study_of_lines_is_refused_by_name(loop, ran, change, message):
+    _write(loop, {**LINES, **change})
+    with pytest.raises(ConfigError, match=message):
+        study("study.yaml")
+    assert not ran
+
+
+@pytest.mark.slow
+def test_a_real_loop_generates_trains_and_compares(cli, tmp_path, palms_root, monkeypatch):
+    """All in this process, which has torch already."""
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        cli(*command[2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=run))
+    small = {
+        "trainer.accelerator": "cpu", "trainer.enable_progress_bar": False,
+        "trainer.enable_model_summary": False,
+    }  # fmt: skip
+    palms = {
+        **small, "ckpt_path": "pretrained", "data.num_identities": 3, "data.eval_batch_size": 3,
+        "model.num_inference_steps": 1,
+    }  # fmt: skip
+    recogniser = {
+        **small, "data.root": palms_root, "data.cache_dir": f"{tmp_path}/cache",
+        "data.fractions": [0.25, 0.25, 0.5], "data.train_domains": ["IF"],
+        "data.test_domains": ["IN"], "data.open_set_images": 2, "data.identities_per_batch": 2,
+        "data.images_per_identity": 2, "trainer.max_steps": 2, "trainer.val_check_interval": 1,
+    }  # fmt: skip
+    config = "configs/experiment/margin_small.yaml"
+    generator = {"config": "configs/experiment/identity_lora_tiny.yaml", "command": "predict"}
+    runs = {
+        "palms": {**generator, "overrides": palms},
+        "real": {"config": config},
+        "both": {"config": config, "needs": {"data.added": "palms"}},
+    }
+    _write(tmp_path, {**LINES, "overrides": recogniser, "runs": runs})
+    study("study.yaml")
+    text = (tmp_path / "results/loop/results.md").read_text()
+    assert "| real | 4 images of 2 identities IF |" in text
+    assert "| both | 7 images of 5 identities IF added |" in text
+    assert "- Test: 84 genuine and 294 impostor pairs." in text
+    both = json.loads((tmp_path / "results/loop/results.json").read_text())["runs"][1]
+    assert "eer" in both["minus_baseline"] and "tar@far=1e-3" not in both["minus_baseline"]
 
 
 @pytest.mark.slow

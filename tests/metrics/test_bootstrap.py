@@ -8,7 +8,9 @@ import pytest
 from palmforge.metrics.bootstrap import (
     bootstrap_interval,
     bootstrap_scores,
+    bootstrap_values,
     identity_histograms,
+    percentile_interval,
     tar_statistic,
 )
 from palmforge.metrics.hamming import hamming_counts, hamming_distances, pack_codes
@@ -113,3 +115,32 @@ def test_too_few_identities_are_an_error() -> None:
         bootstrap_interval(np.zeros((5, 4), np.int64), np.ones((5, 4), np.int64), num_resamples=20)
     with pytest.raises(ValueError, match=r"\[C, bins\]"):
         bootstrap_interval(one, np.ones((2, 4), np.int64))
+
+
+def test_paired_values_tell_a_difference_that_the_intervals_of_both_hide() -> None:
+    """The second is the first with genuine distances a bit worse: hard palms are hard to both."""
+    packed, ids = _people(3, 60)
+    genuine, impostor = _histograms(packed, ids)
+    worse = np.pad(genuine, ((0, 0), (1, 0)))[:, :-1]
+    pair = [bootstrap_values(g, impostor, num_resamples=200, seed=1) for g in (genuine, worse)]
+    assert pair[0].shape == (200,)
+    assert percentile_interval(pair[0]) == bootstrap_interval(
+        genuine, impostor, num_resamples=200, seed=1
+    )
+    (_, high), (low, _) = percentile_interval(pair[0]), percentile_interval(pair[1])
+    assert low < high  # they overlap
+    assert percentile_interval(pair[1] - pair[0])[0] > 0
+    other = bootstrap_values(worse, impostor, num_resamples=200, seed=2)
+    assert percentile_interval(other - pair[0])[0] < 0  # of other resamples it would be lost
+
+
+def test_a_resample_without_pairs_is_nan_and_too_many_are_an_error() -> None:
+    genuine = np.zeros((3, 4), np.int64)
+    genuine[0, 1] = 1  # one identity has two images
+    impostor = np.ones((3, 4), np.int64)
+    values = bootstrap_values(genuine, impostor, num_resamples=100, seed=0)
+    missing = np.isnan(values)
+    assert 0 < missing.sum() < 50  # (2/3)^3 = 0.30 of them draw it never
+    assert np.isfinite(percentile_interval(values)).all()
+    with pytest.raises(ValueError, match="only 20 of 100 resamples"):
+        percentile_interval(np.where(np.arange(100) < 20, 0.5, np.nan))

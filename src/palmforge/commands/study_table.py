@@ -6,17 +6,17 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import yaml
 
-from palmforge.callbacks.evaluation_report import RESULTS_NAME, read_results
+from palmforge.callbacks.evaluation_report import RESULTS_NAME, read_resamples, read_results
 from palmforge.data.atomic import write_aside
 from palmforge.errors import ConfigError
-from palmforge.metrics.scores import ScoreCounts
+from palmforge.metrics.scores import Floats, ScoreCounts
 from palmforge.plots import det_figure, roc_figure
 
 COLUMNS = {"eer": "EER %", "accuracy": "Acc %"}
@@ -33,6 +33,9 @@ class RunResult:
         metrics: `test/…` of results.json, without the prefix.
         counts: The test pairs by distance.
         folder: Of the run.
+        trained_on: Images and identities, in words; empty where the run has not said.
+        resampled: Metric → what each resample of test identities gave.
+        test_set: Where it is that of another run, so are the resamples; None: not known.
     """
 
     domain: str
@@ -40,6 +43,9 @@ class RunResult:
     metrics: dict[str, float]
     counts: ScoreCounts
     folder: Path
+    trained_on: str = ""
+    resampled: dict[str, Floats] = field(default_factory=dict)
+    test_set: str | None = None
 
 
 @dataclass
@@ -64,9 +70,19 @@ class Reference:
 def load_result(domain: str, run: str, folder: Path) -> RunResult:
     """Reads a finished run."""
     metrics, counts = read_results(folder / RESULTS_NAME)
+    metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}
+    resampled, test_set = read_resamples(folder / RESULTS_NAME)
     return RunResult(
-        domain, run, {k.removeprefix("test/"): v for k, v in metrics.items()}, counts, folder
-    )
+        domain, run, metrics, counts, folder, _trained_on(folder), resampled, test_set
+    )  # fmt: skip
+
+
+def _trained_on(folder: Path) -> str:
+    """As the DataModule has counted it, before unreadable pictures were left out."""
+    path = folder / "run.json"
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    selection = report.get("data", {}).get("selection", [""])
+    return str(selection[0]).removeprefix("train: ")
 
 
 def load_reference(path: str) -> Reference:
@@ -87,16 +103,21 @@ def write_tables(
 ) -> None:
     """Writes results.md, .csv, .json and a ROC and a DET figure a domain, each file whole."""
     rows = _rows(results, runs, reference)
-    _write(out / "results.md", _markdown(title, rows, results, runs, reference))
-    _write(out / "results.csv", _csv(rows))
-    _write(out / "results.json", _json(title, results, reference))
+    write_text(out / "results.md", _markdown(title, rows, results, runs, reference))
+    write_text(out / "results.csv", as_csv(rows))
+    write_text(out / "results.json", _json(title, results, reference))
     for domain in dict.fromkeys(result.domain for result in results):
         curves = {r.run: r.counts for r in results if r.domain == domain}
-        for name, draw in (("roc", roc_figure), ("det", det_figure)):
-            figure = draw(curves)
-            figure.axes[0].set_title(f"{title}: {domain}", fontsize=10)
-            with write_aside(out / "figures" / f"{name}_{domain}.png") as aside:
-                figure.savefig(aside, dpi=110, bbox_inches="tight")
+        draw_curves(out, f"{title}: {domain}", curves, f"_{domain}")
+
+
+def draw_curves(out: Path, title: str, curves: dict[str, ScoreCounts], suffix: str = "") -> None:
+    """Writes `figures/roc<suffix>.png` and `figures/det<suffix>.png`."""
+    for name, draw in (("roc", roc_figure), ("det", det_figure)):
+        figure = draw(curves)
+        figure.axes[0].set_title(title, fontsize=10)
+        with write_aside(out / "figures" / f"{name}{suffix}.png") as aside:
+            figure.savefig(aside, dpi=110, bbox_inches="tight")
 
 
 def _rows(
@@ -139,9 +160,9 @@ def _markdown(
         cells = []
         for run in runs:
             for metric in COLUMNS:
-                cell = _percent(row[f"{run}/{metric}"])
+                cell = percent(row[f"{run}/{metric}"])
                 if reference is not None:
-                    cell += f" ({_percent(row[f'{run}/{metric}/paper'])})"
+                    cell += f" ({percent(row[f'{run}/{metric}/paper'])})"
                 cells.append(cell)
         lines.append(f"| {row['domain']} | " + " | ".join(cells) + " |")
     lines += [
@@ -153,20 +174,21 @@ def _markdown(
         m = result.metrics
         low, high = (100 * m.get(key, math.nan) for key in ("eer_low", "eer_high"))
         rates = ", ".join(
-            f"{_percent(100 * m[key])} at {far}"
+            f"{percent(100 * m[key])} at {far}"
             for far in SHOWN_FARS
             if (key := f"tar@far={far}") in m
         )
         pairs = f"{result.counts.num_genuine:,} / {result.counts.num_impostor:,}"
         lines.append(
-            f"| {result.domain} {result.run} | {_percent(low)}–{_percent(high)} | {rates} "
+            f"| {result.domain} {result.run} | {percent(low)}–{percent(high)} | {rates} "
             f"| {m.get('dprime', math.nan):.2f} | {pairs} |"
         )
     lines += ["", *(f"- {note}" for note in (reference.notes if reference else []))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows that have all the same keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -174,24 +196,28 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+def as_dict(result: RunResult) -> dict[str, Any]:
+    """Of a run, for results.json."""
+    return {
+        "domain": result.domain,
+        "run": result.run,
+        "folder": str(result.folder),
+        "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
+    }
+
+
 def _json(title: str, results: list[RunResult], reference: Reference | None) -> str:
-    runs = [
-        {
-            "domain": result.domain,
-            "run": result.run,
-            "folder": str(result.folder),
-            "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
-        }
-        for result in results
-    ]
+    runs = [as_dict(result) for result in results]
     paper = reference.values if reference else None
     return json.dumps({"title": title, "runs": runs, "paper": paper}, indent=1) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Two digits; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from palmforge.data import protocols
+from palmforge.data.added import ADDED, AddedPalms, AddedRoiCache, check_apart, read_added
 from palmforge.data.augmentation import Preset, RoiAugmentation
 from palmforge.data.dataset import PalmDataset
 from palmforge.data.embedded import SYNTHETIC, scan_root
@@ -42,8 +44,17 @@ class PalmDataModule(L.LightningDataModule):
         val_images: Of those, held out for validation (`first_five`); 0 as in the paper.
         fractions: Of subjects, for train, validation and test (`open_set`).
         split_seed: Who goes where (`open_set`).
-        train_domains: Domains to train on and enrol from (`cross_domain`).
-        test_domains: Domains to probe from (`cross_domain`).
+        train_domains: Domains to train on and enrol from (`cross_domain`), or to train and validate
+            on (`open_set`; null: all).
+        test_domains: Domains to probe from (`cross_domain`), or to test on (`open_set`; null: all).
+        open_set_images: Images of each identity that train, in all domains together (`open_set`);
+            null: all.
+        train_identities: So many identities of `root` train, at most, drawn by `split_seed`; null:
+            all; 0: only those of `added`.
+        added: Folders of ROIs, identity/image, such as `predict` of a generator writes. Their palms
+            train besides those of `root`, each identity a class of its own; nothing is validated
+            or tested on them.
+        added_identities: So many identities of each of these folders, at most; null: all.
         image_size: Side of the network's input, in pixels.
         roi: How ROIs are cut.
         localizer: Finds the palm in photographs without key points: `default` (the CNN that comes
@@ -79,6 +90,10 @@ class PalmDataModule(L.LightningDataModule):
         split_seed: int = 0,
         train_domains: list[str] | None = None,
         test_domains: list[str] | None = None,
+        open_set_images: int | None = None,
+        train_identities: int | None = None,
+        added: list[str] = [],  # noqa: B006  (never changed)
+        added_identities: int | None = None,
         image_size: int = 128,
         roi: RoiSettings = RoiSettings(),  # noqa: B008  (frozen)
         localizer: str | None = None,
@@ -107,6 +122,10 @@ class PalmDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.train_domains = train_domains
         self.test_domains = test_domains
+        self.open_set_images = open_set_images
+        self.train_identities = train_identities
+        self.added = list(added)
+        self.added_identities = added_identities
         self.image_size = image_size
         self.geometric_augmentation = geometric_augmentation
         if augmentation_ramp_steps and not augmentation.startswith("wild"):
@@ -135,7 +154,7 @@ class PalmDataModule(L.LightningDataModule):
             )
         points = None if localizer is None else PointCache(cache_dir, localizer)
         self.localizer = localizer
-        self.cache = RoiCache(cache_dir, roi, points)
+        self.cache = (AddedRoiCache if self.added else RoiCache)(cache_dir, roi, points)
         self.augmentation = RoiAugmentation(augmentation, geometric_augmentation, image_size)
         self.problems: dict[str, str] = {}
 
@@ -148,13 +167,32 @@ class PalmDataModule(L.LightningDataModule):
         )  # fmt: skip
 
     @cached_property
+    def added_palms(self) -> AddedPalms:
+        """What the folders of `added` hold."""
+        palms = read_added(self.added, self.added_identities)
+        check_apart(palms.records, self.scan.records if self.added else [])
+        return palms
+
+    @cached_property
     def split(self) -> Split:
-        """What the protocol selected, before unreadable pictures are left out."""
+        """What the protocol selected and what is added, before unreadable pictures are left out."""
+        added = self.added_palms
+        if self.train_identities == 0 and not added.records:
+            raise ConfigError(
+                "data.train_identities: 0 leaves nothing to train on; give data.added"
+            )
+        images = self.open_set_images if self.protocol == "open_set" else None
+        split = protocols.fewer(self._protocol(), self.train_identities, images, self.split_seed)
+        return replace(split, train=split.train + added.records, notes=split.notes + added.notes)
+
+    def _protocol(self) -> Split:
         records = self.scan.records
         if self.protocol == "first_five":
             return protocols.first_five(records, self.train_images, self.val_images)
         if self.protocol == "open_set":
-            return protocols.open_set(records, self.fractions, self.split_seed)
+            return protocols.open_set(
+                records, self.fractions, self.split_seed, self.train_domains, self.test_domains
+            )
         return protocols.cross_domain(
             records, self.train_domains or [], self.test_domains or [], self.train_images
         )
@@ -176,14 +214,14 @@ class PalmDataModule(L.LightningDataModule):
         if self.trainer is not None and self.trainer.state.fn == "fit":
             # Raises for settings that do not fit, before an hour is spent on ROIs.
             self._sampler([self.labels[record.identity] for record in self.split.train])
-        self.cache.fill(self.scan.records, num_threads=max(1, self.num_workers))
+        self.cache.fill(self._pictures, num_threads=max(1, self.num_workers))
 
     def setup(self, stage: str) -> None:
         """Leaves out what cannot be read, by name, and says what the protocol selected."""
         if "train" in self.__dict__:
             return
-        bad = self.cache.problems(self.scan.records)
-        self.problems = {**self.scan.problems, **bad}
+        bad = self.cache.problems(self._pictures)
+        self.problems = {**self.scan.problems, **self.added_palms.problems, **bad}
         self.train = self._dataset([r for r in self.split.train if r.path not in bad], train=True)
         self.val = self._dataset([r for r in self.split.val if r.path not in bad])
         test = [
@@ -224,6 +262,11 @@ class PalmDataModule(L.LightningDataModule):
         return self._dataset([r for r in self.scan.records if r.path not in self.problems])
 
     @property
+    def _pictures(self) -> list[PalmRecord]:
+        """All that may be looked at."""
+        return self.scan.records + self.added_palms.records
+
+    @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
 
@@ -254,7 +297,7 @@ class PalmDataModule(L.LightningDataModule):
             self.labels,
             self.cache,
             self.augmentation if train else RoiAugmentation("none", False, self.image_size),
-            self.scan.domains,
+            [*self.scan.domains, ADDED],
             roles,
             self.augmented_views,
             self.seed,
@@ -265,8 +308,9 @@ class PalmDataModule(L.LightningDataModule):
 
     def _warn(self) -> None:
         if self.problems:
+            roots = ", ".join([self.scan.root, *self.added])
             rank_zero_warn(
-                f"{len(self.problems)} paths of {self.scan.root} are left out or wrong "
+                f"{len(self.problems)} paths of {roots} are left out or wrong "
                 f"(all of them: `data summary`):\n{_listed(self.problems)}"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -89,6 +89,8 @@ def open_set(
     records: list[PalmRecord],
     fractions: tuple[float, float, float] = (0.6, 0.1, 0.3),
     seed: int = 0,
+    train_domains: list[str] | None = None,
+    test_domains: list[str] | None = None,
 ) -> Split:
     """Identities disjoint between train, validation and test.
 
@@ -99,9 +101,12 @@ def open_set(
         records: All of them.
         fractions: Of the subjects, for train, validation and test. They add up to 1.
         seed: Decides who goes where, together with the names of the subjects and nothing else.
+        train_domains: Train and validate on these domains only; None: on all.
+        test_domains: Test on these only; None: on all. Where the two share no domain, neither the
+            people nor the cameras of the test have been seen.
 
     Raises:
-        DataError: If the fractions are wrong or a part would be empty.
+        DataError: If the fractions or domains are wrong, or a part would be empty.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise DataError(f"data.fractions: {fractions} must be positive and add up to 1")
@@ -119,7 +124,10 @@ def open_set(
     parts: list[list[PalmRecord]] = [[], [], []]
     for record in records:
         parts[part_of[record.subject]].append(record)
-    train, val, test = parts
+    wanted = {"train_domains": train_domains, "test_domains": test_domains}
+    _check_domains(records, {key: names for key, names in wanted.items() if names is not None})
+    train, val = (_of_domains(part, train_domains) for part in parts[:2])
+    test = _of_domains(parts[2], test_domains)
     notes = _note_few(test, lambda n: n < 2, "one test image: no genuine pair")
     return _checked(Split(train, val, test, [Role.ALL] * len(test), False, notes))
 
@@ -138,21 +146,44 @@ def cross_domain(
     Raises:
         DataError: If the domains overlap or are not there.
     """
-    here = {record.domain for record in records}
-    for key, wanted in (("train_domains", train_domains), ("test_domains", test_domains)):
-        if not wanted or set(wanted) - here:
-            raise DataError(
-                f"data.{key}: {wanted} must name domains that are there: {', '.join(sorted(here))}"
-            )
+    _check_domains(records, {"train_domains": train_domains, "test_domains": test_domains})
     if both := set(train_domains) & set(test_domains):
         raise DataError(f"cross_domain: {', '.join(sorted(both))} is in train and in test")
-    train, val = head_and_tail([r for r in records if r.domain in train_domains], train_images)
-    probes = [record for record in records if record.domain in test_domains]
+    train, val = head_and_tail(_of_domains(records, train_domains), train_images)
+    probes = _of_domains(records, test_domains)
     roles = [Role.GALLERY] * len(train) + [Role.PROBE] * len(probes)
     unknown = {r.identity for r in probes} - {r.identity for r in train}
     notes = [f"gallery: the {len(train)} training images; probes: {len(probes)} images"]
     notes += [f"{len(unknown)} probe identities are not enrolled"] if unknown else []
     return _checked(Split(train, val or train, train + probes, roles, not unknown, notes))
+
+
+def fewer(split: Split, identities: int | None, images: int | None, seed: int = 0) -> Split:
+    """The same split with less to train on; validation and test stay as they are.
+
+    Args:
+        split: What a protocol selected.
+        identities: So many of its training identities at most; 10 are among the 25 that the same
+            seed chooses. None: all; 0: none, for those who train on other palms.
+        images: So many images of each at most, in all domains together, the first by file name.
+            None: all.
+        seed: Decides which identities.
+
+    Raises:
+        DataError: If a number is too small.
+    """
+    if (identities is not None and identities < 0) or (images is not None and images < 1):
+        raise DataError(
+            f"data.train_identities must be 0 or more and data.open_set_images 1 or more, got "
+            f"{identities} and {images}"
+        )
+    names = np.array(sorted({record.identity for record in split.train}))
+    chosen = set(np.random.default_rng([seed, 0xF3E]).permutation(names)[:identities].tolist())
+    train = [record for record in split.train if record.identity in chosen]
+    if images is not None:
+        train, _ = head_and_tail(train, images, by_domain=False)
+    known = split.closed_set and len(chosen) == len(names)
+    return replace(split, train=train, closed_set=known)
 
 
 def head_and_tail(
@@ -174,6 +205,19 @@ def head_and_tail(
         head += images[:count]
         tail += images[count:]
     return head, tail
+
+
+def _check_domains(records: list[PalmRecord], wanted: dict[str, list[str]]) -> None:
+    here = {record.domain for record in records}
+    for key, names in wanted.items():
+        if not names or set(names) - here:
+            raise DataError(
+                f"data.{key}: {names} must name domains that are there: {', '.join(sorted(here))}"
+            )
+
+
+def _of_domains(records: list[PalmRecord], domains: list[str] | None) -> list[PalmRecord]:
+    return [record for record in records if domains is None or record.domain in domains]
 
 
 def _note_few(records: list[PalmRecord], too_few: Callable[[int], bool], what: str) -> list[str]:

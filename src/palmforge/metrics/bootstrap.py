@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from palmforge.metrics.scores import ArrayLike, Ints, ScoreCounts, as_distances, as_numpy
+from palmforge.metrics.scores import ArrayLike, Floats, Ints, ScoreCounts, as_distances, as_numpy
 
 Statistic = Callable[[ScoreCounts], float]
 MAX_BINS = 1024  # of real-valued distances: the EER to about 0.1 % of the range of distances
@@ -65,6 +65,37 @@ def bootstrap_interval(
         ValueError: fewer than 2 identities, arrays of different shape, or more than half of the
             resamples without a genuine or an impostor pair.
     """
+    found = bootstrap_values(genuine, impostor, statistic, values, num_resamples, seed)
+    return percentile_interval(found, confidence)
+
+
+def bootstrap_values(
+    genuine: Ints,
+    impostor: Ints,
+    statistic: Statistic = eer_statistic,
+    values: ArrayLike | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Floats:
+    """A statistic of each resample.
+
+    The same identities and seed give the same resamples: where two recognisers were tested on the
+    same palms, the difference of their values is paired.
+
+    Args:
+        genuine: as in `bootstrap_interval`, as all that is not told here.
+        impostor: as there.
+        statistic: as there.
+        values: as there.
+        num_resamples: as there.
+        seed: as there.
+
+    Returns:
+        [num_resamples]; NaN where a resample has no genuine or no impostor pair.
+
+    Raises:
+        ValueError: fewer than 2 identities or arrays of different shape.
+    """
     if genuine.ndim != 2 or genuine.shape != impostor.shape:
         raise ValueError(f"histograms must be [C, bins] both: {genuine.shape}, {impostor.shape}")
     if len(genuine) < 2 or num_resamples < 1:
@@ -72,10 +103,19 @@ def bootstrap_interval(
             f"cannot resample {len(genuine)} identities {num_resamples} times: "
             "at least 2 identities and 1 resample are needed"
         )
-    found = np.array(list(_resampled(genuine, impostor, statistic, values, num_resamples, seed)))
-    if 2 * found.size <= num_resamples:
+    return np.array(list(_resampled(genuine, impostor, statistic, values, num_resamples, seed)))
+
+
+def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high) of the values of resamples, or of the differences of two recognisers' values.
+
+    Raises:
+        ValueError: more than half of them NaN.
+    """
+    found = values[~np.isnan(values)]
+    if 2 * found.size <= values.size:
         raise ValueError(
-            f"only {found.size} of {num_resamples} resamples have genuine and impostor pairs: "
+            f"only {found.size} of {values.size} resamples have genuine and impostor pairs: "
             "too few identities with two images"
         )
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -185,7 +225,7 @@ def _resampled(
     num_resamples: int,
     seed: int,
 ) -> Iterator[float]:
-    """Yields the statistic of each resample that has genuine and impostor pairs."""
+    """Yields the statistic of each resample; NaN if it has no genuine or no impostor pair."""
     rng = np.random.default_rng(seed)
     count = len(genuine)
     # float64: BLAS, and exact, because all sums stay below 2^53.
@@ -198,5 +238,5 @@ def _resampled(
         # were both left out may outweigh the others in a bin, which cannot hold less than none.
         resampled_impostor = np.maximum((2 * drawn - 1) @ of_impostor, 0)
         for g, i in zip(resampled_genuine, resampled_impostor, strict=True):
-            if g.any() and i.any():
-                yield statistic(ScoreCounts.from_histograms(g, i, values))
+            there = g.any() and i.any()
+            yield statistic(ScoreCounts.from_histograms(g, i, values)) if there else float("nan")

@@ -17,9 +17,10 @@ from torch import Tensor
 from palmforge.metrics.bootstrap import (
     MAX_BINS,
     Statistic,
-    bootstrap_interval,
+    bootstrap_values,
     eer_statistic,
     identity_histograms,
+    percentile_interval,
     tar_statistic,
 )
 from palmforge.metrics.embeddings import PairDistance, embedding_counts, pairwise_distances
@@ -87,6 +88,7 @@ class Comparison:
 
     Attributes:
         refused: key → reason, for the FARs that the pairs cannot support.
+        resampled: key → `[intervals]`, what each resample gave (`bootstrap_values`).
 
     Raises:
         ValueError: lengths that differ, or roles other than 0, 1, 2.
@@ -112,6 +114,7 @@ class Comparison:
         self.resamples = intervals
         self.seed = seed
         self.refused: dict[str, str] = {}
+        self.resampled: dict[str, Floats] = {}
         self.singles, self.gallery, self.probes = (
             _items(templates, labels, role == wanted) for wanted in (ALL_PAIRS, GALLERY, PROBE)
         )
@@ -278,9 +281,10 @@ class Comparison:
         figures = {}
         for key, statistic in statistics.items():
             try:
-                interval = bootstrap_interval(
+                self.resampled[key] = bootstrap_values(
                     genuine, impostor, statistic, values, self.resamples, self.seed
                 )
+                interval = percentile_interval(self.resampled[key])
             except ValueError:  # too few identities to resample: no interval, but no crash
                 interval = (float("nan"), float("nan"))
             figures[f"{key}_low"], figures[f"{key}_high"] = interval

@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from palmforge.metrics.comparison import ALL_PAIRS, PROBE, Comparison, Distance
 from palmforge.metrics.hamming import pack_bits
-from palmforge.metrics.scores import ScoreCounts
+from palmforge.metrics.scores import Floats, ScoreCounts
 
 
 class VerificationMetrics(Metric):
@@ -41,6 +41,7 @@ class VerificationMetrics(Metric):
 
     Attributes:
         refused: key -> reason, for the FARs that the last `compute()` could not support.
+        resampled: key -> [bootstrap], what each resample gave at the last `compute()`.
 
     Example:
         >>> metric = VerificationMetrics(fars=(1e-1,))
@@ -74,6 +75,7 @@ class VerificationMetrics(Metric):
         self.bootstrap = bootstrap
         self.seed = seed
         self.refused: dict[str, str] = {}
+        self.resampled: dict[str, Floats] = {}
         self._counts: ScoreCounts | None = None
         for name in self._state_types():  # codes too are kept flat, see `sync`
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -123,6 +125,7 @@ class VerificationMetrics(Metric):
         comparison = self._comparison()
         figures = comparison.figures()
         self._counts, self.refused = comparison.counts(), comparison.refused
+        self.resampled = comparison.resampled
         return figures
 
     def score_counts(self) -> ScoreCounts:
@@ -135,7 +138,7 @@ class VerificationMetrics(Metric):
     def reset(self) -> None:
         """Forgets all samples and results."""
         super().reset()
-        self.refused, self._counts = {}, None
+        self.refused, self.resampled, self._counts = {}, {}, None
 
     def _state_types(self) -> dict[str, torch.dtype]:
         codes = torch.uint8 if self.distance == "hamming" else torch.float32
