@@ -15,6 +15,8 @@ NAMES = (
     "roi_cache",
     "feature_cache",
     "lora_step",
+    "controlnet_step",
+    "generation_cost",
     "packed_hamming",
     "recognition",
     "shifted_hamming",
@@ -37,6 +39,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     """Prints what a `run()` found."""
     target = f" (target {found['target']:g})" if found.get("target") else ""
     print(f"\n{name}: {found['claim']}: {found['ratio']:.1f}{target}", flush=True)
+    if "table" in found:
+        print(found["table"])
     for what, ratio in found.get("ratios", {}).items():
         print(f"  {what}: {ratio:.1f}")
     for what, text in found.get("facts", {}).items():

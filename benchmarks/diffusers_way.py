@@ -1,6 +1,7 @@
-"""Data and step of diffusers' `train_text_to_image_lora.py`, to be measured against.
+"""Data and steps of diffusers' training scripts, to be measured against.
 
-Every step reads pictures from files, and runs the autoencoder and the text encoder.
+Of `train_text_to_image_lora.py` and `train_controlnet.py`: every step reads pictures from files,
+and runs the autoencoder and the text encoder.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision import transforms
 
+from palmforge.data.generation.captures import CapturePairs
 from palmforge.data.generation.prompted import PromptedDataset
 from palmforge.modules.draws import normal_like
-from palmforge.modules.identity_generator import IdentityGenerator
+from palmforge.modules.latent_diffusion import LatentDiffusionModule
 from palmforge.modules.objective import NOISE, POSTERIOR
 
 
@@ -47,7 +49,7 @@ class PictureFiles(Dataset[dict[str, Any]]):
         )
         folder.mkdir()
         for row, path in enumerate(self.paths):
-            Image.fromarray(data[row]["image"].permute(1, 2, 0).numpy()).save(path)
+            _written(data[row]["image"], path)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -67,6 +69,43 @@ class PictureFiles(Dataset[dict[str, Any]]):
         return {"pixel_values": pixels, "input_ids": ids, "seed": seed}
 
 
+class ControlFiles(PictureFiles):
+    """As `PictureFiles`, with the control of each picture as a file, made beforehand.
+
+    Args:
+        data: Ours, whose pictures are their own references.
+        folder: See `PictureFiles`.
+        tokenizer: See there.
+        size: See there.
+        control: References `[1, 3, S, S]` uint8 → `[1, 3, S, S]` in [0, 1]; kept in eight bits.
+    """
+
+    def __init__(
+        self,
+        data: CapturePairs,
+        folder: Path,
+        tokenizer: Any,
+        size: int,
+        control: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(data, folder, tokenizer, size)
+        self.controls = [path.with_stem(f"{path.stem}_control") for path in self.paths]
+        self.control_transform = transforms.Compose(self.transform.transforms[:-1])
+        for row, path in enumerate(self.controls):
+            image = control(data[row]["reference"][None])[0]
+            _written((image * 255).round().to(torch.uint8).cpu(), path)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        """As there, and `conditioning_pixel_values` in [0, 1]."""
+        with Image.open(self.controls[item[0]]) as picture:
+            control = self.control_transform(picture.convert("RGB"))
+        return {**super().__getitem__(item), "conditioning_pixel_values": control}
+
+
+def _written(image: Tensor, path: Path) -> None:
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+
+
 class ScriptStep:
     """Its loss, with the UNet and LoRA of a module of ours (the script's LoRA is peft's too).
 
@@ -77,7 +116,7 @@ class ScriptStep:
     """
 
     def __init__(
-        self, module: IdentityGenerator, dtype: torch.dtype, autocast: Callable[[], Any]
+        self, module: LatentDiffusionModule, dtype: torch.dtype, autocast: Callable[[], Any]
     ) -> None:
         from diffusers import DDPMScheduler
 
@@ -98,9 +137,15 @@ class ScriptStep:
         noise, steps = self._drawn(latents, seeds)
         noisy = self.scheduler.add_noise(latents, noise, steps)
         words = self.text(batch["input_ids"])[0]
-        with self.autocast():
-            predicted = self.module.unet(noisy, steps, words).sample
+        predicted = self.predicted(noisy, steps, words, batch)
         return functional.mse_loss(predicted.float(), noise.float())
+
+    def predicted(
+        self, noisy: Tensor, steps: Tensor, words: Tensor, batch: dict[str, Any]
+    ) -> Tensor:
+        """Of the noise."""
+        with self.autocast():
+            return self.module.unet(noisy, steps, words).sample
 
     def _drawn(self, latents: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor]:
         if seeds is None:
@@ -108,3 +153,25 @@ class ScriptStep:
             return torch.randn_like(latents), steps
         noise = normal_like(latents, seeds, NOISE).to(self.dtype)
         return noise, self.module.objective.timesteps(seeds).to(latents.device)
+
+
+class ControlNetScriptStep(ScriptStep):
+    """The loss of `train_controlnet.py`, with the UNet and ControlNet of a module of ours."""
+
+    def predicted(
+        self, noisy: Tensor, steps: Tensor, words: Tensor, batch: dict[str, Any]
+    ) -> Tensor:
+        """Of the noise, with the control that was read from a file."""
+        control = batch["conditioning_pixel_values"].to(self.dtype)
+        with self.autocast():
+            down, middle = self.module.controlnet(
+                noisy, steps, encoder_hidden_states=words, controlnet_cond=control,
+                return_dict=False,
+            )  # fmt: skip
+            return self.module.unet(
+                noisy,
+                steps,
+                encoder_hidden_states=words,
+                down_block_additional_residuals=[sample.to(self.dtype) for sample in down],
+                mid_block_additional_residual=middle.to(self.dtype),
+            ).sample

@@ -10,15 +10,19 @@ from contextlib import contextmanager
 import torch
 
 
-def alternate(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def alternate(
+    jobs: dict[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each job; the jobs take turns, so that a busy machine hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(repeats + 1):
         for name, job in jobs.items():
-            start = time.perf_counter()
+            start = clock()
             job()
             if turn:  # the first is for warming up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
