@@ -9,6 +9,7 @@ from conftest import ROOT
 from palmforge.cli import PalmCLI
 from palmforge.commands.study import make_plan, read_study
 from palmforge.commands.study_table import load_reference
+from palmforge.errors import CheckpointError
 
 CONFIGS = ROOT / "configs"
 EXPERIMENT = "configs/experiment/dhn_student.yaml"
@@ -38,7 +39,10 @@ def test_every_folder_of_configs_is_covered():
     assert folders == here | {"evaluation"}  # these in tests/commands/test_evaluate.py
 
 
-@pytest.mark.parametrize("path", _names("experiment"))
+FACTORY = "configs/experiment/factory.yaml"  # it has nothing to train
+
+
+@pytest.mark.parametrize("path", [path for path in _names("experiment") if path != FACTORY])
 def test_experiments_instantiate(instantiate, cli, path):
     wanted = yaml.safe_load((ROOT / path).read_text())
     by_batch = "batch_size" in wanted["data"]["init_args"]  # not P identities × K images
@@ -46,6 +50,20 @@ def test_experiments_instantiate(instantiate, cli, path):
     if hasattr(built.model, "class_names"):
         assert built.model.class_names == built.datamodule.class_names
     assert built.config.fit.name == wanted["name"]
+
+
+def test_the_factory_instantiates_and_misses_its_checkpoint_when_it_is_used(monkeypatch, cli):
+    seen: list[PalmCLI] = []
+    monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
+    cli("predict", f"--config={FACTORY}", "--trainer.accelerator=cpu")
+    (built,) = seen
+    wanted = yaml.safe_load((ROOT / FACTORY).read_text())
+    assert built.config.predict.name == wanted["name"]
+    plan, told = built.datamodule.plan, wanted["data"]["init_args"]
+    assert (plan.num_identities, plan.captures) == (told["num_identities"], told["captures"])
+    assert list(plan.filters.lines) == told["filters"]["lines"]
+    with pytest.raises(CheckpointError, match=r"model\.controlnet: no checkpoint"):
+        built.model.configure_model()
 
 
 @pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])

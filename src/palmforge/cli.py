@@ -29,7 +29,7 @@ from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
 from palmforge.data.atomic import check_writable, write_aside
-from palmforge.errors import CheckpointError, ConfigError
+from palmforge.errors import CheckpointError, ConfigError, PalmForgeError
 
 # Commands whose required settings are --name value, as the others.
 _ALL_BY_NAME = (
@@ -153,6 +153,21 @@ class PalmCLI(LightningCLI):
         for logger in loggers:
             if logger.class_path.endswith("WandbLogger"):
                 _prepare_wandb(logger.init_args, config)
+
+    def instantiate_classes(self) -> None:
+        """Builds everything; an error of ours stays what it is.
+
+        Raises:
+            PalmForgeError: Of a constructor. jsonargparse makes a ValueError of it, in which all
+                settings are printed.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, PalmForgeError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
 
     def before_fit(self) -> None:
         """Loads what a fit starts from while nothing has been computed yet."""

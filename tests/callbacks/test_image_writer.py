@@ -208,6 +208,24 @@ def test_the_checkpoint_is_named_and_its_content_decides(tmp_path):
     assert len(list(out.glob("0*/000.png"))) == 2
 
 
+def test_a_set_of_other_palms_is_not_added_to(tmp_path):
+    class Named(GenerationPlan):
+        names = ("p0", "p1", "p2", "p3")
+
+        def columns(self, index):
+            return {"reference": self.names[index]}
+
+    class Others(Plans):
+        def setup(self, stage):
+            self.plan = Named(self.prompts, self.num, 2, self.seed)
+
+    generate(tmp_path / "out", data=Others(2))
+    generate(tmp_path / "out", data=Others(4))  # more of them are
+    Named.names = ("p0", "another", "p2", "p3")
+    with pytest.raises(ConfigError, match=r"000001/000\.png has the reference 'p1'.*'another' now"):
+        generate(tmp_path / "out", data=Others(4))
+
+
 def test_a_full_disk_says_how_many_are_there_and_how_to_go_on(tmp_path, monkeypatch, one):
     out, save, written = tmp_path / "full", image_writer.write_png, []
 

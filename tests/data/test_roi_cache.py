@@ -80,11 +80,17 @@ def test_a_changed_picture_is_cut_again(tmp_path) -> None:
     save(Path(one.path), noise(40, 40, seed=99))
     cache.fill([one])
     np.testing.assert_array_equal(cache.load(cache.key(one)), extract(one, SMALL))
-    assert (extract(one, SMALL) == extract_roi(noise(40, 40, 99), _whole(40), 24)).all()
+    within = np.s_[1:-1, 1:-1]  # at its edge a picture goes on, where a quad would find black
+    whole = np.array([[0, 0], [40, 0], [40, 40], [0, 40]]) - 0.5
+    bare = extract_roi(noise(40, 40, 99), whole, 24)
+    np.testing.assert_array_equal(extract(one, SMALL)[within], bare[within])
 
 
-def _whole(side: int) -> np.ndarray:
-    return np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
+@pytest.mark.parametrize("side", [12, 24, 30, 40, 100])
+def test_a_whole_picture_has_no_dark_edge_at_any_size(tmp_path, side) -> None:
+    one = _records(tmp_path, 1)[0]
+    save(Path(one.path), np.full((side, side, 3), 90, np.uint8))
+    assert (extract(one, SMALL) == 90).all()
 
 
 def test_bad_pictures_are_remembered_with_their_reason(tmp_path) -> None:

@@ -15,7 +15,8 @@ from palmforge.callbacks.rank_zero import on_rank_zero
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.factory.card import data_card
-from palmforge.data.factory.plan import WAIT, FactoryPlan, Row
+from palmforge.data.factory.ledger import Row
+from palmforge.data.factory.plan import WAIT, FactoryPlan
 from palmforge.data.factory.store import FactoryStore
 from palmforge.data.generation.output import check_settings, record_settings, told_if_full
 from palmforge.errors import ConfigError

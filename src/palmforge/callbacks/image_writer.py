@@ -65,7 +65,8 @@ class ImageWriter(BasePredictionWriter):
         """Looks at the directory and takes from the plan what is there: the loader comes later."""
         super().setup(trainer, pl_module, stage)
         plan = getattr(getattr(trainer, "datamodule", None), "plan", None)
-        self._plan = plan if stage == "predict" else None
+        mine = stage == "predict" and isinstance(plan, GenerationPlan)
+        self._plan = plan if mine else None
         if self._plan is None:
             return
         # A batch says itself which images it holds; Lightning need not guess it from a sampler.
@@ -135,7 +136,7 @@ class ImageWriter(BasePredictionWriter):
                 f"ImageWriter.directory: {self._out} holds files that were not generated here; "
                 "give a new or an empty directory"
             )
-        done = {row["index"] for row in read_rows(self._out)}
+        done = self._there()
         left = [index for index in range(self._plan.num_images) if index not in done]
         # A PNG of noise has 3 bytes a pixel, one of a palm about half of that.
         needed = 3 * self._image_size**2 * len(left) // 2
@@ -145,6 +146,19 @@ class ImageWriter(BasePredictionWriter):
             for aside in path.parent.glob(f".{path.name}.*"):
                 aside.unlink()
         return done
+
+    def _there(self) -> set[int]:
+        """The images that are there, and are what this plan has at their places."""
+        assert self._plan is not None
+        rows = {row["index"]: row for row in reversed(read_rows(self._out))}
+        for index in sorted(rows.keys() & set(range(self._plan.num_images))):
+            for name, now in self._plan.columns(index).items():
+                if (there := rows[index].get(name)) != now:
+                    raise ConfigError(
+                        f"{_KEY}: {self._out / rows[index]['file']} has the {name} {there!r}, and "
+                        f"would have {now!r} now. Choose another directory with --data.out"
+                    )
+        return set(rows)
 
     def _claim(self, checkpoint: Any) -> None:
         """Checks or writes `generation.json`."""
@@ -184,7 +198,7 @@ class ImageWriter(BasePredictionWriter):
                 "checkpoint": checkpoint,
                 "size": pixels.shape[1],
             }
-            rows.append(row | self._provenance | row)
+            rows.append(row | self._provenance | self._plan.columns(index) | row)
         if rows:
             with write_aside(self._out / _PARTS / f"{rows[0]['index']:08d}.json") as aside:
                 aside.write_text(json.dumps(rows), encoding="utf-8")

@@ -110,8 +110,10 @@ def _whole(record: PalmRecord, settings: RoiSettings) -> np.ndarray:
             f"{width} × {height} pixels are no square ROI, and no key points are known "
             "(add a sidecar, or set data.roi.source=whole to take the whole picture)",
         )
-    right, bottom = width - 0.5, height - 0.5
-    quad = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
+    # Framed by its own edge: beside the picture the warp finds black, and would mix it in.
+    image = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    right, bottom = width + 0.5, height + 0.5
+    quad = np.array([[0.5, 0.5], [right, 0.5], [right, bottom], [0.5, bottom]])
     if settings.mirror_left_crops and record.hand == "L":
         quad = quad[[1, 0, 3, 2]]
     return extract_roi(image, quad, settings.size)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palmforge.data.factory.plan import CAPTURE, WAIT
+from palmforge.data.factory.ledger import CAPTURE
+from palmforge.data.factory.plan import WAIT
 from palmforge.data.generation.output import checkpoint_digest
 from palmforge.data.synthetic import dataset as world
 from palmforge.data.synthetic.camera import get_preset
@@ -40,6 +41,8 @@ class PalmFactory(L.LightningModule):
             take another one.
         similarity: m in [-1, 1] of the captures; null: the ControlNet's own. Needs a dial.
         shared_steps: K; null: the ControlNet's own.
+        eta: Of DDIM, for captures: sharing needs noise, 1 as much as DDPM; null: the ControlNet's
+            own.
         num_inference_steps: Of both stages; null: their own.
         guidance_scale: Of the words, for captures; null: the ControlNet's own.
         control_guidance_scale: Of the palm; null: the ControlNet's own.
@@ -56,6 +59,7 @@ class PalmFactory(L.LightningModule):
         recogniser: str = "synthetic-only",
         similarity: float | None = None,
         shared_steps: int | None = None,
+        eta: float | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         control_guidance_scale: float | None = None,
@@ -77,6 +81,7 @@ class PalmFactory(L.LightningModule):
         self.recogniser_path = recogniser
         self.similarity = similarity
         self.shared_steps = shared_steps
+        self.eta = eta
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.control_guidance_scale = control_guidance_scale
@@ -119,7 +124,7 @@ class PalmFactory(L.LightningModule):
                 "train.py fit --config configs/experiment/identity_controlnet_tiny.yaml"
             )
         self.controlnet = self._prepared(load_controlnet(self.controlnet_path, self.averaged))
-        for name in ("guidance_scale", "control_guidance_scale"):
+        for name in ("guidance_scale", "control_guidance_scale", "eta"):
             if getattr(self, name) is not None:
                 setattr(self.controlnet, name, getattr(self, name))
         if self.similarity is not None and not self.controlnet.has_dial:

@@ -84,13 +84,31 @@ def folder(tmp_path):
     for palm in (1, 2, 3):
         (tmp_path / f"{palm:06d}").mkdir()
         for capture in (0, 1):
-            image = np.full((SIZE, SIZE, 3), 10 * palm + capture, np.uint8)
+            image = lined(10 * palm + capture)
             cv2.imwrite(str(tmp_path / f"{palm:06d}" / f"{capture:03d}.png"), image)
     return tmp_path
 
 
+def lined(grey: int) -> np.ndarray:
+    """Lines on skin as bright as a camera has it; its number is the grey of the first pixel."""
+    image = np.full((SIZE, SIZE, 3), 150, np.uint8)
+    image[SIZE // 2 - 2 : SIZE // 2] = image[:, SIZE // 3] = 60
+    image[0, 0] = grey
+    return image
+
+
+def test_a_reference_without_a_palm_is_listed_with_the_reason(folder):
+    cv2.imwrite(str(folder / "000001/000.png"), np.full((SIZE, SIZE, 3), 90, np.uint8))
+    cv2.imwrite(str(folder / "000002/000.png"), np.zeros((SIZE, SIZE, 3), np.uint8))
+    data = captures(NOWHERE, references=str(folder), num_identities=2, captures=1)
+    with pytest.warns(UserWarning, match=r"000001/000\.png: no palm to be seen: contrast 0\.000"):
+        made = predicted(data)
+    assert greys(made)[:2] == [11, 21]
+    assert "brightness" in data.problems[str(folder / "000002/000.png")]
+
+
 def greys(made: list[dict]) -> list[int]:
-    return [int(reference.unique()) for batch in made for reference in batch["reference"]]
+    return [int(reference[0, 0, 0]) for batch in made for reference in batch["reference"]]
 
 
 def test_the_first_picture_of_each_palm_in_a_folder_is_its_reference(folder):

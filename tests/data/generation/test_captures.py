@@ -141,7 +141,9 @@ def test_its_settings_tell_whose_palms_they_are():
     same = plan().settings()
     assert plan().settings() == same
     assert plan(captures=5).settings() != same
-    assert plan(p1="another").settings() != same
+    assert plan(num=9).settings() == same  # more palms add to a set
+    assert plan().columns(4) == {"reference": "palm 1", "capture": 0}
+    assert plan(p1="another").columns(4)["reference"] == "another"
 
 
 def test_no_palm_is_refused():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from palmforge.data.factory.plan import CAPTURE, REFERENCE, FactoryPlan
+from palmforge.data.factory.ledger import CAPTURE, REFERENCE
+from palmforge.data.factory.plan import FactoryPlan
 
 _HEAD = """---
 license: other

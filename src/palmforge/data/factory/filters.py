@@ -24,14 +24,15 @@ class Filters:
             above it they are one palm. 0.5865 is where `synthetic-only` accepts 0.1 % of impostors.
         brightness: Of the mean grey, in [0, 1].
         contrast: Of the standard deviation of grey, in [0, 0.5].
-        lines: Of the mean of the line map, in [0, 1].
+        lines: Of the mean of the line map, in [0, 1]. Rendered palms have 0.05 to 0.14 at any size,
+            those of the embedded generator 0.03 to 0.14, noise 0.17 to 0.25.
     """
 
     consistency: tuple[float, float] = (0.3, 1.0)
     uniqueness: float = 0.5865
     brightness: tuple[float, float] = (0.1, 0.95)
     contrast: tuple[float, float] = (0.02, 0.5)
-    lines: tuple[float, float] = (0.01, 0.5)
+    lines: tuple[float, float] = (0.02, 0.16)
 
     def __post_init__(self) -> None:
         for field in fields(self):

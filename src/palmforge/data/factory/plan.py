@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from palmforge.data.factory.filters import QUALITY, Filters, histogram
+from palmforge.data.factory.ledger import (
+    CAPTURE,
+    GIVEN_UP,
+    REFERENCE,
+    SURPLUS,
+    Kind,
+    Ledger,
+    Row,
+)
 from palmforge.data.seeds import mixed, mixed_wide
 from palmforge.errors import ConfigError, DataError
 
-Row = dict[str, Any]
-Kind = Literal["reference", "capture"]
-REFERENCE: Kind = "reference"
-CAPTURE: Kind = "capture"
 WAIT = "wait"
-SURPLUS = "surplus"  # good, but there were enough
-GIVEN_UP = "given up"  # good, but its palm has too few
 _ROUND = 8  # jobs a process between two exchanges: none waits long for the others
 _SCORES = {"consistency": "cosine", "uniqueness": "nearest", **{name: name for name in QUALITY}}
 _REFERENCE_SEED, _CAPTURE_SEED, _SHARED_SEED, _REFERENCE_PROMPT, _CAPTURE_PROMPT = range(1, 6)
@@ -53,7 +54,7 @@ class Job:
         return f"{self.kind}-{self.identity:07d}-{self.first:05d}"
 
 
-class FactoryPlan(IterableDataset[Row]):
+class FactoryPlan(Ledger, IterableDataset[Row]):
     """Batches for the model until N palms have M captures each, for `batch_size=None`.
 
     Palm c is drawn from (seed, c) alone, attempt a at a capture of it from (seed, c, a), in batches
@@ -71,10 +72,6 @@ class FactoryPlan(IterableDataset[Row]):
     Attributes:
         rank: Of this process.
         world_size: Processes.
-        references: Palm → row of its reference.
-        attempts: Palm → rows of the attempts at its captures, in order.
-        accepted: Palms that are good and not too near to one before, in order.
-        rejected: For references and captures: reason → how many.
         load_reference: Palm → `[3, S, S]` uint8; set by who keeps the pictures.
         ready: Whether those two are, and what is on the disk is known.
         after_round: Called when all processes know what a round gave; set by the same.
@@ -118,141 +115,15 @@ class FactoryPlan(IterableDataset[Row]):
             )
         if not prompts or not reference_prompts:
             raise ConfigError("data.prompts: at least one prompt is needed to generate from")
-        self.num_identities = num_identities
-        self.captures = captures
+        super().__init__(num_identities, captures, batch_size, filters, max_attempts)
         self.reference_prompts = list(reference_prompts)
         self.prompts = list(prompts)
-        self.batch_size = batch_size
-        self.filters = filters
-        self.max_attempts = max_attempts
         self.patience = patience
         self.seed = seed
         self.rank, self.world_size = 0, 1
         self.ready = False
-        self.references: dict[int, Row] = {}
-        self.attempts: dict[int, list[Row]] = {}
-        self.accepted: list[int] = []
-        self.rejected: dict[Kind, Counter[str]] = {REFERENCE: Counter(), CAPTURE: Counter()}
-        # Kept up to date row by row: rounds are thousands, and so are palms.
-        self._num_kept: Counter[int] = Counter()
-        self._used: dict[int, None] = {}  # in order
-        self._lacking: dict[int, None] = {}  # those of `_used` that lack captures
-        self._considered = 0  # of `accepted`: used, or given up
-        self._embeddings = np.zeros((0, 0), np.float32)
-        self._judged = self._known = 0  # references: all up to here; the last one that is there
         self._fresh: list[Row] = []
         self._reported = 0
-
-    # --- what there is ---
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Takes in rows of finished jobs, from the disk or from any process; attempts in order.
-
-        A batch of attempts that is not whole, and those after a gap, are left out: something was
-        lost, and they are made again.
-        """
-        before: dict[int, int] = {}
-        for row in rows:
-            identity = row["identity"]
-            if row["kind"] == REFERENCE:
-                self.references.setdefault(identity, row)
-                self._known = max(self._known, identity + 1)
-                continue
-            attempts = self.attempts.setdefault(identity, [])
-            before.setdefault(identity, len(attempts))
-            if row["attempt"] == len(attempts):
-                attempts.append(row)
-        while self._judged in self.references:
-            self._judge(self._judged)
-            self._judged += 1
-        for identity, count in before.items():
-            attempts = self.attempts[identity]
-            del attempts[len(attempts) - len(attempts) % self.batch_size :]
-            self._count(identity, attempts[count:])
-        self._fill()
-
-    def _judge(self, identity: int) -> None:
-        """Accepts a palm, or writes down why not. Only palms before it matter."""
-        row = self.references[identity]
-        embedding = np.asarray(row["embedding"], np.float32)
-        others = self._embeddings[: len(self.accepted)]
-        nearest = min(1.0, float((others @ embedding).max())) if len(others) else -1.0
-        row["nearest"] = nearest if np.isfinite(embedding).all() else math.nan
-        row["reason"] = self.filters.poor(row)
-        if row["reason"] is None and not row["nearest"] <= self.filters.uniqueness:
-            row["reason"] = "uniqueness"
-        if row["reason"] is not None:
-            self.rejected[REFERENCE][row["reason"]] += 1
-            return
-        count = len(self.accepted)
-        if count == len(self._embeddings):  # twice as much room: each is copied twice at most
-            room = np.zeros((max(64, 2 * count), len(embedding)), np.float32)
-            if count:
-                room[:count] = self._embeddings
-            self._embeddings = room
-        self._embeddings[count] = embedding
-        self.accepted.append(identity)
-
-    def _count(self, identity: int, fresh: Sequence[Row]) -> None:
-        """Counts attempts that are new, and gives the palm up if they were its last."""
-        self._num_kept[identity] += sum(row["reason"] is None for row in fresh)
-        self.rejected[CAPTURE].update(row["reason"] for row in fresh if row["reason"] is not None)
-        if self.given_up(identity):
-            for row in self.kept(identity):
-                row |= {"reason": GIVEN_UP, "capture": None}
-                self.rejected[CAPTURE][GIVEN_UP] += 1
-            self._num_kept[identity] = 0
-            self._used.pop(identity, None)
-        if self.given_up(identity) or not self.missing(identity):
-            self._lacking.pop(identity, None)
-
-    def _fill(self) -> None:
-        """The next palms, for those that were given up."""
-        while len(self._used) < self.num_identities and self._considered < len(self.accepted):
-            identity = self.accepted[self._considered]
-            self._considered += 1
-            if not self.given_up(identity):
-                self._used[identity] = None
-                if self.missing(identity):
-                    self._lacking[identity] = None
-
-    @property
-    def num_judged(self) -> int:
-        """Palms of which it is decided whether they are accepted."""
-        return self._judged
-
-    def used(self) -> list[int]:
-        """The first N palms that were accepted and not given up."""
-        return list(self._used)
-
-    def kept(self, identity: int) -> list[Row]:
-        """The captures of a palm."""
-        return [row for row in self.attempts.get(identity, ()) if row["reason"] is None]
-
-    def missing(self, identity: int) -> int:
-        """Captures that a palm lacks."""
-        return self.captures - self._num_kept[identity]
-
-    def given_up(self, identity: int) -> bool:
-        """Whether all its attempts are used up."""
-        spent = len(self.attempts.get(identity, ())) >= self.max_attempts * self.captures
-        return spent and self.missing(identity) > 0
-
-    def complete(self) -> list[int]:
-        """Those of `used` that have all captures."""
-        return [identity for identity in self._used if identity not in self._lacking]
-
-    @property
-    def num_complete(self) -> int:
-        """How many `complete` has."""
-        return len(self._used) - len(self._lacking)
-
-    @property
-    def num_kept(self) -> int:
-        """Captures of all that are used."""
-        return sum(self._num_kept[identity] for identity in self._used)
-
-    # --- what is to do ---
 
     def jobs(self) -> list[Job]:
         """Those of the next round; none when the set is whole.

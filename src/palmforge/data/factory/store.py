@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from palmforge.data.atomic import write_aside
-from palmforge.data.factory.plan import REFERENCE, FactoryPlan, Job, Row
+from palmforge.data.factory.ledger import REFERENCE, Row
+from palmforge.data.factory.plan import FactoryPlan, Job
 from palmforge.data.generation.output import is_there, write_png
 from palmforge.data.webdataset import picture_names, read_pictures, write_shard
 from palmforge.errors import DataError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,10 +13,12 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import torch
 
 from palmforge.data.augmentation import Preset
 from palmforge.data.dataset import PalmDataset
 from palmforge.data.embedded import SYNTHETIC
+from palmforge.data.factory.filters import Filters
 from palmforge.data.generation.captures import CapturePairs, CapturePlan
 from palmforge.data.generation.datamodule import GenerationDataModule
 from palmforge.data.generation.prompts import DEFAULT_TEMPLATES, prompts_of
@@ -24,6 +27,7 @@ from palmforge.data.records import PalmRecord
 from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import BadImage, ConfigError, DataError
+from palmforge.metrics.palm_quality import palm_quality
 
 Reference = tuple[str, Callable[[], np.ndarray]]  # its name, and what loads `[S, S, 3]` uint8
 _identity = attrgetter("identity")
@@ -136,7 +140,8 @@ class CaptureDataModule(GenerationDataModule):
             self.palms.setup("predict")
             test = self.palms.test
             rows = np.unique(test.labels, return_index=True)[1][: self.num_identities]
-            return [(test.records[r].path, partial(_pixels, test, int(r))) for r in rows]
+            named = partial(_relative, root=self.scan.root)
+            return [(named(test.records[r].path), partial(_pixels, test, int(r))) for r in rows]
         if not Path(self.references).expanduser().is_dir():
             raise DataError(
                 f"data.references: no directory {self.references!r}. Give a folder of ROIs, "
@@ -160,17 +165,41 @@ class CaptureDataModule(GenerationDataModule):
         for record in records:
             load = partial(_whole, record, self.palms.augmentation.image_size)
             try:
-                load()
+                check_palm(load(), record.path)
             except BadImage as error:
                 self.palms.problems[error.path] = error.reason
                 continue
-            return record.path, load
+            return _relative(record.path, str(self.references)), load
         return None
 
     def _prompted(self, palms: PalmDataset, caption_dropout: float) -> CapturePairs:
         prompts = prompts_of(palms.records, self.scan.root, self.templates, self.palms.seed)
         drops = (caption_dropout, self.control_dropout, self.both_dropout)
         return CapturePairs(palms, prompts, *drops)  # validation asks by row, and none is dropped
+
+
+def check_palm(image: np.ndarray, path: str) -> None:
+    """Refuses a reference without anything of a palm in it: grey, dark, or without a line.
+
+    Args:
+        image: `[S, S, 3]` uint8 RGB.
+        path: For the message.
+
+    Raises:
+        BadImage: If a score is out of the limits that factories have.
+    """
+    picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    limits = Filters()
+    scores = {name: float(value) for name, value in palm_quality(picture).items()}
+    if (name := limits.poor(scores)) is not None:
+        least, most = getattr(limits, name)
+        raise BadImage(
+            path, f"no palm to be seen: {name} {scores[name]:.3f} is not in [{least:g}, {most:g}]"
+        )
+
+
+def _relative(path: str, root: str) -> str:
+    return Path(os.path.relpath(path, Path(root).expanduser())).as_posix()
 
 
 def _pixels(palms: PalmDataset, row: int) -> np.ndarray:

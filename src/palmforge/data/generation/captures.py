@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,7 +73,8 @@ class CapturePlan(GenerationPlan):
     captures of a palm share.
 
     Args:
-        references: A name and what loads its picture, `[S, S, 3]` uint8, a palm.
+        references: A name and what loads its picture, `[S, S, 3]` uint8, a palm. More of them, in
+            the same order, add to a set.
         prompts: Gone through again and again.
         captures: M.
         batch_size: Images at once.
@@ -101,14 +101,14 @@ class CapturePlan(GenerationPlan):
         """Which image of its palm it is."""
         return index % self.captures
 
+    def columns(self, index: int) -> dict[str, str | int]:
+        """The palm that an image is of, and which of its captures it is."""
+        name, _ = self.references[self.identity(index)]
+        return {"reference": name, "capture": self.capture(index)}
+
     def settings(self) -> dict[str, str | int]:
-        """What decides the pictures: also how many each palm has, and of which palms they are."""
-        names = "\n".join(name for name, _ in self.references)
-        return {
-            **super().settings(),
-            "captures": self.captures,
-            "references_sha256": hashlib.sha256(names.encode()).hexdigest(),
-        }
+        """What decides the pictures: also how many each palm has."""
+        return {**super().settings(), "captures": self.captures}
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         batch = super().__getitem__(place)

@@ -87,6 +87,10 @@ class GenerationPlan(Dataset[dict[str, Any]]):
         """Which image of its palm it is."""
         return 0
 
+    def columns(self, index: int) -> dict[str, str | int]:
+        """What the manifest says of an image besides; a set is not added to if it differs."""
+        return {}
+
     def settings(self) -> dict[str, str | int]:
         """What decides the pictures: not how many there are."""
         text = json.dumps(self.prompts).encode()
