@@ -93,6 +93,18 @@ def test_it_can_begin_with_an_exported_one(tmp_path):
         controlnet(controlnet=str(tmp_path / "none")).configure_model()
 
 
+def test_an_exported_one_with_a_dial_is_the_one_that_was_exported(tmp_path):
+    module = ready(**TOKENS, line_mode="binary", guidance_scale=4.0)
+    module.export(tmp_path)
+    again = load_controlnet(str(tmp_path))
+    assert again.has_dial and again.line_mode == "binary" and again.guidance_scale == 4.0
+    ours = module.sample(PROMPTS, SEEDS, PALMS, similarity=0.2)
+    assert torch.equal(ours, again.sample(PROMPTS, SEEDS, PALMS, similarity=0.2))
+    (tmp_path / "identity.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no identity\.json of `train\.py generator export`"):
+        load_controlnet(str(tmp_path))
+
+
 def test_it_is_exported_in_half(tmp_path):
     ready().export(tmp_path, half=True)
     stored = load_file(tmp_path / "diffusion_pytorch_model.safetensors")

@@ -46,6 +46,21 @@ def weights_of(checkpoint: dict[str, Any], prefer_averages: bool) -> dict[str, T
     return weights
 
 
+def plain_arguments(architecture: dict[str, Any], **settings: type) -> dict[str, Any]:
+    """Constructor arguments from the plain types that files keep.
+
+    Args:
+        architecture: Argument → value.
+        settings: Argument → the dataclass that it is, which was kept as a dictionary.
+    """
+    arguments = dict(architecture)
+    for name, dataclass in settings.items():
+        fields = arguments[name].items()
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
+        arguments[name] = dataclass(**values)
+    return arguments
+
+
 def load_module(kind: type[M], path: str, averaged: bool, **settings: type) -> M:
     """The module of a checkpoint, for using: its weights in it, and in eval mode.
 
@@ -59,11 +74,7 @@ def load_module(kind: type[M], path: str, averaged: bool, **settings: type) -> M
         CheckpointError: If it is missing, unsafe, or of another model.
     """
     checkpoint = read_checkpoint(path, kind.__name__)
-    parts = dict(checkpoint["architecture"])
-    for name, dataclass in settings.items():
-        fields = parts[name].items()
-        parts[name] = dataclass(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields})
-    module = kind(**parts)
+    module = kind(**plain_arguments(checkpoint["architecture"], **settings))
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(weights_of(checkpoint, averaged), strict=module.strict_loading)
     return module.eval()

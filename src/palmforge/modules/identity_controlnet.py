@@ -19,7 +19,13 @@ from palmforge.losses.identity import (
     identity_weights,
     similarity_loss,
 )
-from palmforge.modules.checkpoint_files import load_module
+from palmforge.modules.checkpoint_files import load_module, plain_arguments
+from palmforge.modules.controlnet_files import (
+    begin_with,
+    folder_of,
+    read_architecture,
+    save_controlnet,
+)
 from palmforge.modules.draws import generators
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.identity_conditions import Condition, IdentityConditions
@@ -53,7 +59,8 @@ class IdentityControlNet(LatentDiffusionModule):
         image_size: See there.
         lora: A LoRA that is merged into the UNet: a folder of `train.py generator export`; or null.
         controlnet: Weights to begin with: a folder of `train.py generator export`, of the same
-            conditions; null: a copy of the UNet's encoder.
+            conditions; `pretrained`: the one of the package, for the embedded Stable Diffusion;
+            null: a copy of the UNet's encoder.
         conditions: Of `lines`, `reference`, `embedding`.
         line_mode: Of `lines`: `soft` or `binary`.
         recogniser: Frozen, of the embedding kind: for `embedding`, the dial, the identity loss. To
@@ -176,23 +183,12 @@ class IdentityControlNet(LatentDiffusionModule):
             conditioning_embedding_out_channels=(16, 32, 96, 256)[:levels],
         )
         if self.start_from is not None:
-            self._start_from(self.start_from)
+            begin_with(folder_of(self.start_from), self.controlnet, self.conditions)
         self.controlnet.train().requires_grad_(True)
         if self.gradient_checkpointing:
             checkpoint_blocks(self.controlnet)
             checkpoint_blocks(unet)  # gradients pass its decoder too
             pipeline.vae.enable_gradient_checkpointing()  # and that one's, to the recogniser
-
-    def _start_from(self, path: str) -> None:
-        from diffusers import ControlNetModel
-
-        try:
-            start = ControlNetModel.from_pretrained(path, use_safetensors=True)
-            self.controlnet.load_state_dict(start.state_dict())
-        except (OSError, ValueError, RuntimeError) as error:  # not there, damaged, of other sizes
-            raise CheckpointError(
-                f"model.controlnet: {path!r} is no ControlNet of these conditions: {error}"
-            ) from error
 
     @property
     def has_dial(self) -> bool:
@@ -432,23 +428,32 @@ class IdentityControlNet(LatentDiffusionModule):
         }
 
     def export(self, directory: Path, half: bool = False) -> None:
-        """Writes a folder that `ControlNetModel.from_pretrained` reads.
+        """Writes a folder that `ControlNetModel.from_pretrained` reads, and `load_controlnet` too.
 
         Args:
             directory: New.
             half: Weights in float16.
         """
-        (self.controlnet.half() if half else self.controlnet).save_pretrained(directory)
+        parts = (self.controlnet, self.conditions)
+        network, conditions = (part.half() if half else part for part in parts)
+        save_controlnet(directory, network, conditions, self.architecture())
 
 
 def load_controlnet(path: str, averaged: bool = True) -> IdentityControlNet:
-    """The ControlNet of a checkpoint, for sampling and export.
+    """A trained ControlNet, for sampling and export.
 
     Args:
-        path: A `.ckpt` of `IdentityControlNet`.
-        averaged: The averages of `WeightEMA`, where it was trained with that.
+        path: A `.ckpt` of `IdentityControlNet`; a folder of `train.py generator export`; or
+            `pretrained`, the one of the package.
+        averaged: The averages of `WeightEMA`, where a checkpoint has them.
 
     Raises:
         CheckpointError: If it is missing, unsafe, or of another model.
     """
-    return load_module(IdentityControlNet, path, averaged, sizes=TinyStableDiffusion)
+    folder = folder_of(path)
+    if not folder.is_dir():
+        return load_module(IdentityControlNet, path, averaged, sizes=TinyStableDiffusion)
+    arguments = plain_arguments(read_architecture(folder), sizes=TinyStableDiffusion)
+    module = IdentityControlNet(**arguments, controlnet=path)
+    module.configure_model()
+    return module.eval()

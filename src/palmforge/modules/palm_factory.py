@@ -18,13 +18,14 @@ from palmforge.data.synthetic.camera import get_preset
 from palmforge.data.synthetic.render import render_roi
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.metrics.palm_quality import palm_quality
+from palmforge.modules.controlnet_files import PRETRAINED, folder_of
 from palmforge.modules.identity_controlnet import IdentityControlNet, load_controlnet
 from palmforge.modules.identity_generator import IdentityGenerator, load_generator
 from palmforge.modules.latent_diffusion import Batch
 from palmforge.modules.sampling import NoiseSeeds, sample_latents
 from palmforge.recognition import load_embedding
 
-PRETRAINED, WORLD = "pretrained", "world:"
+WORLD = "world:"
 
 
 class PalmFactory(L.LightningModule):
@@ -33,7 +34,8 @@ class PalmFactory(L.LightningModule):
     For `predict` alone, with a `FactoryDataModule`, which says what is kept.
 
     Args:
-        controlnet: A checkpoint of `IdentityControlNet`.
+        controlnet: A checkpoint of `IdentityControlNet`; a folder of `train.py generator export`;
+            `pretrained`: the one of the package, for 64 pixels.
         generator: Where palms come from: a checkpoint of `IdentityGenerator`; `pretrained`: the
             embedded one; `world:PRESET` (`world:wild`, `world:IF`): the synthetic world's, of whose
             pictures only what the ControlNet's conditions take is seen: their creases.
@@ -54,7 +56,7 @@ class PalmFactory(L.LightningModule):
 
     def __init__(
         self,
-        controlnet: str,
+        controlnet: str = PRETRAINED,
         generator: str = PRETRAINED,
         recogniser: str = "synthetic-only",
         similarity: float | None = None,
@@ -226,7 +228,8 @@ class PalmFactory(L.LightningModule):
         """SHA-256 of the checkpoints, which `provenance` calls by name; None: of the package."""
         told: dict[str, str | int | None] = {}
         for name in ("controlnet", "generator", "recogniser"):
-            path = Path(getattr(self, f"{name}_path"))
+            given = getattr(self, f"{name}_path")
+            path = folder_of(given) if name == "controlnet" else Path(given)
             told[f"{name}_sha256"] = checkpoint_digest(path) if path.exists() else None
         if self.generator_path.startswith(WORLD):
             told["world_version"] = world.FORMAT_VERSION
