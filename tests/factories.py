@@ -38,7 +38,12 @@ def score(batch: Row) -> list[Row]:
     for identity, seed in zip(batch["identity"], batch["seed"], strict=True):
         rng = np.random.default_rng(seed)
         is_dark = rng.random() < 0.1  # all scores in float32, as tensors give them
-        row: Row = {"brightness": 0.0625 if is_dark else 0.5, "contrast": 0.125, "lines": 0.25}
+        row: Row = {
+            "brightness": 0.0625 if is_dark else 0.5,
+            "contrast": 0.125,
+            "relief": 0.03125,
+            "lines": 0.25,
+        }
         if batch["kind"] == CAPTURE:
             strange = np.random.default_rng((identity, 1)).random() < 1 / 4
             cosine = min(rng.uniform(0, 0.42 if strange else 1.2), 0.98)

@@ -51,7 +51,8 @@ def config(tmp_path, checkpoints) -> str:
         },
     }  # fmt: skip
     filters = {
-        "consistency": [-0.1, 1.0], "uniqueness": 0.9, "contrast": [0.0, 0.5], "lines": [0.0, 1.0],
+        "consistency": [-0.1, 1.0], "uniqueness": 0.9, "contrast": [0.0, 0.5],
+        "relief": [0.0, 1.0], "lines": [0.0, 1.0],
         "brightness": [0.0, 1.0],
     }  # fmt: skip
     data = {

@@ -120,7 +120,7 @@ class PalmFactory(L.LightningModule):
         """
         if self.controlnet is not None:
             return
-        if not Path(self.controlnet_path).is_file():
+        if not folder_of(self.controlnet_path).exists():
             raise CheckpointError(
                 f"model.controlnet: no checkpoint {self.controlnet_path!r}; train one: "
                 "train.py fit --config configs/experiment/identity_controlnet_tiny.yaml"

@@ -9,7 +9,7 @@ import pytest
 from palmforge.data.factory.filters import Filters, histogram
 from palmforge.errors import ConfigError
 
-GOOD = {"brightness": 0.5, "contrast": 0.1, "lines": 0.1}
+GOOD = {"brightness": 0.5, "contrast": 0.1, "relief": 0.03, "lines": 0.1}
 
 
 def test_what_is_within_all_limits_is_good_and_a_limit_itself_is():
@@ -19,7 +19,7 @@ def test_what_is_within_all_limits_is_good_and_a_limit_itself_is():
 
 
 @pytest.mark.parametrize("value", [-0.1, 0.99, math.nan, math.inf])
-@pytest.mark.parametrize("name", ["brightness", "contrast", "lines"])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "relief", "lines"])
 def test_the_score_that_is_out_is_named(name, value):
     assert Filters().poor({**GOOD, name: value}) == name
 

@@ -60,7 +60,7 @@ def test_the_manifest_says_of_each_picture_how_it_came_about(folder):
     rows = table.to_pylist()
     assert list(rows[0]) == [
         "file", "identity", "capture", "attempt", "prompt", "seed", "cosine", "brightness",
-        "contrast", "lines", *MADE_BY,
+        "contrast", "relief", "lines", *MADE_BY,
     ]  # fmt: skip
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     for row in rows:

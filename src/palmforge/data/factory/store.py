@@ -28,8 +28,9 @@ _SCHEMA = pa.schema(
     {
         "kind": pa.string(), "identity": pa.int64(), "attempt": pa.int64(), "prompt": pa.string(),
         "seed": pa.int64(), "brightness": pa.float32(), "contrast": pa.float32(),
-        "lines": pa.float32(), "cosine": pa.float32(), "nearest": pa.float32(),
-        "reason": pa.string(), "capture": pa.int64(), "embedding": pa.list_(pa.float32()),
+        "relief": pa.float32(), "lines": pa.float32(), "cosine": pa.float32(),
+        "nearest": pa.float32(), "reason": pa.string(), "capture": pa.int64(),
+        "embedding": pa.list_(pa.float32()),
     }
 )  # fmt: skip
 
@@ -207,7 +208,8 @@ class FactoryStore:
 
 
 _TOLD = (
-    "identity", "capture", "attempt", "prompt", "seed", "cosine", "brightness", "contrast", "lines",
+    "identity", "capture", "attempt", "prompt", "seed", "cosine", "brightness", "contrast",
+    "relief", "lines",
 )  # fmt: skip
 
 
