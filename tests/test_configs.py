@@ -9,7 +9,7 @@ from conftest import ROOT
 from palmforge.cli import PalmCLI
 from palmforge.commands.study import make_plan, read_study
 from palmforge.commands.study_table import load_reference
-from palmforge.errors import CheckpointError
+from palmforge.modules.exemplar_inpainting import PAPER
 
 CONFIGS = ROOT / "configs"
 EXPERIMENT = "configs/experiment/dhn_student.yaml"
@@ -39,10 +39,12 @@ def test_every_folder_of_configs_is_covered():
     assert folders == here | {"evaluation"}  # these in tests/commands/test_evaluate.py
 
 
-FACTORY = "configs/experiment/factory.yaml"  # it has nothing to train
+FACTORY = "configs/experiment/factory.yaml"
+DEIDENTIFY = "configs/experiment/deidentify.yaml"
+NOT_TRAINED = {FACTORY, DEIDENTIFY}
 
 
-@pytest.mark.parametrize("path", [path for path in _names("experiment") if path != FACTORY])
+@pytest.mark.parametrize("path", sorted({*_names("experiment")} - NOT_TRAINED))
 def test_experiments_instantiate(instantiate, cli, path):
     wanted = yaml.safe_load((ROOT / path).read_text())
     by_batch = "batch_size" in wanted["data"]["init_args"]  # not P identities × K images
@@ -52,7 +54,7 @@ def test_experiments_instantiate(instantiate, cli, path):
     assert built.config.fit.name == wanted["name"]
 
 
-def test_the_factory_instantiates_and_misses_its_checkpoint_when_it_is_used(monkeypatch, cli):
+def test_the_factory_instantiates_with_the_weights_of_the_package(monkeypatch, cli):
     seen: list[PalmCLI] = []
     monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
     cli("predict", f"--config={FACTORY}", "--trainer.accelerator=cpu")
@@ -62,8 +64,19 @@ def test_the_factory_instantiates_and_misses_its_checkpoint_when_it_is_used(monk
     plan, told = built.datamodule.plan, wanted["data"]["init_args"]
     assert (plan.num_identities, plan.captures) == (told["num_identities"], told["captures"])
     assert list(plan.filters.lines) == told["filters"]["lines"]
-    with pytest.raises(CheckpointError, match=r"model\.controlnet: no checkpoint"):
-        built.model.configure_model()
+    built.model.configure_model()
+    assert built.model.controlnet.has_dial
+
+
+def test_deidentification_instantiates_with_what_the_file_says(monkeypatch, cli):
+    seen: list[PalmCLI] = []
+    monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
+    cli("predict", f"--config={DEIDENTIFY}", "--trainer.accelerator=cpu", "--data.image_size=256")
+    (built,) = seen
+    wanted = yaml.safe_load((ROOT / DEIDENTIFY).read_text())
+    assert built.config.predict.name == wanted["name"]
+    assert built.model.settings == PAPER and built.model.image_size == 256
+    assert built.datamodule.preparation.seed == built.config.predict.seed_everything
 
 
 @pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])

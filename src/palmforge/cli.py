@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 # Importing them makes their short names known to the YAML files.
 import palmforge.callbacks
 import palmforge.data.datamodule
+import palmforge.data.deidentification.datamodule
 import palmforge.data.factory.datamodule
 import palmforge.data.generation.capture_datamodule
 import palmforge.data.generation.datamodule

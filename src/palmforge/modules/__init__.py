@@ -1,6 +1,7 @@
 """LightningModules: networks, losses and metrics put together as a method."""
 
 from palmforge.modules.ccnet import CCNetRecognizer
+from palmforge.modules.deidentifier import Deidentifier
 from palmforge.modules.hashing_student import HashingStudent
 from palmforge.modules.hashing_teacher import HashingTeacher
 from palmforge.modules.identity_controlnet import IdentityControlNet
@@ -12,6 +13,7 @@ from palmforge.modules.recognizer import MarginRecognizer
 
 __all__ = [
     "CCNetRecognizer",
+    "Deidentifier",
     "HashingStudent",
     "HashingTeacher",
     "IdentityControlNet",

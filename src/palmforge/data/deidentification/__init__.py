@@ -1,0 +1,1 @@
+"""Photographs of hands whose palms are to be repainted (paper 001)."""
