@@ -163,3 +163,9 @@ def test_what_is_no_checkpoint_of_it_is_refused(tmp_path):
         load_controlnet(str(tmp_path / "none.ckpt"))
     with pytest.raises(CheckpointError, match="of IdentityGenerator, not of IdentityControlNet"):
         load_controlnet(saved(generator(), tmp_path / "other.ckpt"))
+
+
+def test_one_with_a_dial_is_not_taken_for_one_without(tmp_path):
+    ready(conditions=("lines",), similarity_weight=0.05).export(tmp_path)
+    with pytest.raises(CheckpointError, match=r"was trained with a dial .* keeps no palm without"):
+        controlnet(controlnet=str(tmp_path), conditions=("lines",)).configure_model()

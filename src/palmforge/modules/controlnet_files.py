@@ -68,6 +68,13 @@ def begin_with(directory: Path, controlnet: Any, conditions: nn.Module) -> None:
     """
     from diffusers import ControlNetModel
 
+    if (directory / TOKENS).exists() and not conditions.state_dict():
+        raise CheckpointError(
+            f"model.controlnet: {str(directory)!r} was trained with a dial or with embeddings, and "
+            "keeps no palm without them. Give model.similarity_weight and model.conditions as its "
+            f"{ARCHITECTURE} has them; for the one of the package: "
+            "--config configs/ablation/similarity_dial.yaml --model.controlnet=pretrained"
+        )
     try:
         start = ControlNetModel.from_pretrained(directory, use_safetensors=True)
         controlnet.load_state_dict(start.state_dict())

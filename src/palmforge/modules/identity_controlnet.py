@@ -405,6 +405,18 @@ class IdentityControlNet(LatentDiffusionModule):
 
         return predict
 
+    def on_predict_start(self) -> None:
+        """Refuses to sample from a ControlNet that has never seen a palm.
+
+        Raises:
+            ConfigError: If there is no checkpoint, and it did not begin with a trained one.
+        """
+        if self.trainer.ckpt_path is None and self.start_from is None:
+            raise ConfigError(
+                "model.controlnet: it is not trained. Give --ckpt_path, or the one of the package: "
+                "--config configs/ablation/similarity_dial.yaml --model.controlnet=pretrained"
+            )
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch of a `CapturePlan` → its pictures."""
         images = self.sample(
@@ -421,6 +433,7 @@ class IdentityControlNet(LatentDiffusionModule):
         return {
             **super().provenance,
             "lora": self.lora or "",
+            "controlnet": self.start_from or "",
             "control_guidance_scale": self.control_guidance_scale,
             "shared_steps": self.shared_steps,
             "eta": self.eta,
