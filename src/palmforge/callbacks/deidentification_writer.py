@@ -13,11 +13,11 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from palmforge.callbacks.rank_zero import on_rank_zero
-from palmforge.callbacks.run_folder import run_folder
+from palmforge.callbacks.run_folder import output_folder
 from palmforge.data.atomic import check_writable
 from palmforge.data.deidentification.output import DeidentifiedFolder, refuse_inside
 from palmforge.data.deidentification.plan import DeidentificationPlan
-from palmforge.data.generation.output import check_settings, record_settings, told_if_full
+from palmforge.data.generation.output import claim, refuse_foreign, told_if_full
 from palmforge.errors import ConfigError
 
 SETTINGS = "deidentification.json"
@@ -72,7 +72,7 @@ class DeidentificationWriter(L.Callback):
             )
         warnings.filterwarnings("ignore", "Total length of `DataLoader` across ranks is zero")
         trainer.predict_loop.return_predictions = False  # they are on the disk
-        self._out = self._directory(trainer, datamodule)
+        self._out = output_folder(trainer, datamodule.out or self.directory, "data.out")
         self._folder = DeidentifiedFolder(
             self._out, self._plan, datamodule.others, self.feather, self.jpeg_quality
         )
@@ -121,26 +121,14 @@ class DeidentificationWriter(L.Callback):
         trainer.strategy.barrier("tables written")
         self._plan = None
 
-    def _directory(self, trainer: L.Trainer, datamodule: Any) -> Path:
-        folder = run_folder(trainer)
-        given = datamodule.out or self.directory
-        if given is not None:
-            return Path(given).expanduser()
-        if folder is None:
-            raise ConfigError("data.out must be given where trainer.logger is false")
-        return folder / "predictions" / "images"
-
     def _look(self) -> set[str]:
         """The pictures that are done. Raises what can be known before the model is loaded."""
         assert self._plan is not None
         refuse_inside(self._out, Path(self._plan.root))
         path = self._out / SETTINGS
         is_new = not path.exists()
-        if is_new and self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
-            raise ConfigError(
-                f"data.out: {self._out} holds files that were not written here; give a new or an "
-                "empty directory"
-            )
+        if is_new:
+            refuse_foreign(self._out, "data.out", "were not written here")
         done = set() if is_new else self._folder.look()
         check_writable(self._out, "data.out")
         self._folder.sweep(done)
@@ -155,11 +143,7 @@ class DeidentificationWriter(L.Callback):
         }  # fmt: skip
         if settings["model_sha256"] is not None:  # a folder is known by what is in it
             settings.pop("model")
-        path = self._out / SETTINGS
-        if path.exists():
-            check_settings(path, settings, "data.out")
-        else:
-            record_settings(path, settings)
+        claim(self._out / SETTINGS, settings, "data.out")
         return settings
 
     def _progress(self, done: set[str]) -> str:

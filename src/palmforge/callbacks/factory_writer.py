@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from palmforge.callbacks.rank_zero import on_rank_zero
-from palmforge.callbacks.run_folder import run_folder
+from palmforge.callbacks.run_folder import output_folder
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.factory.card import data_card
 from palmforge.data.factory.ledger import Row
 from palmforge.data.factory.plan import WAIT, FactoryPlan
 from palmforge.data.factory.store import FactoryStore
-from palmforge.data.generation.output import check_settings, record_settings, told_if_full
+from palmforge.data.generation.output import (
+    check_settings,
+    claim,
+    refuse_foreign,
+    told_if_full,
+)
 from palmforge.errors import ConfigError
 
 SETTINGS, CARD = "factory.json", "README.md"
@@ -55,9 +59,8 @@ class FactoryWriter(L.Callback):
                 f"model: FactoryDataModule is for PalmFactory, not for {type(pl_module).__name__}"
             )
         trainer.predict_loop.return_predictions = False  # they are on the disk
-        self._store = FactoryStore(
-            self._directory(trainer, datamodule), datamodule.shard_identities
-        )
+        out = output_folder(trainer, datamodule.out or self.directory, "data.out")
+        self._store = FactoryStore(out, datamodule.shard_identities)
         self._plan.load_reference = self._store.load_reference
         self._plan.after_round = self._after_round
         self._plan.ready = False
@@ -117,15 +120,6 @@ class FactoryWriter(L.Callback):
             )
         trainer.strategy.barrier("tables written")
 
-    def _directory(self, trainer: L.Trainer, datamodule: Any) -> Path:
-        given = datamodule.out or self.directory
-        if given is not None:
-            return Path(given).expanduser()
-        folder = run_folder(trainer)
-        if folder is None:
-            raise ConfigError("data.out must be given where trainer.logger is false")
-        return folder / "predictions" / "images"
-
     def _look(self) -> tuple[list[Row], set[int]]:
         """The rows that are there, and the palms in the set, of a directory that is ours."""
         assert self._plan is not None
@@ -140,16 +134,13 @@ class FactoryWriter(L.Callback):
                 settings.pop(name)
         if path.exists():
             check_settings(path, settings, "data.out")
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(
-                f"data.out: {out} holds files that no factory made; give a new or empty directory"
-            )
+        else:
+            refuse_foreign(out, "data.out", "no factory made")
         images = self._plan.num_identities * self._plan.captures
         self._store.sweep()
         there = self._store.rows()
         check_writable(out, "data.out", 3 * self._size**2 * max(0, images - len(there)) // 2)
-        if not path.exists():
-            record_settings(path, settings)
+        claim(path, settings, "data.out")
         return there, self._store.placed()
 
     def _check_smaller(self, placed: set[int]) -> None:

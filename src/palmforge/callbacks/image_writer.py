@@ -6,7 +6,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 import pyarrow as pa
@@ -15,20 +15,19 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 
 from palmforge.callbacks.rank_zero import on_rank_zero
-from palmforge.callbacks.run_folder import run_folder
+from palmforge.callbacks.run_folder import output_folder
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.generation.output import (
     check_settings,
     checkpoint_digest,
+    claim,
     is_there,
-    record_settings,
+    refuse_foreign,
     told_if_full,
     write_png,
 )
 from palmforge.data.generation.plan import GenerationPlan
 from palmforge.errors import ConfigError, DataError
-
-T = TypeVar("T")
 
 MANIFEST = "manifest.parquet"
 SETTINGS = "generation.json"
@@ -72,7 +71,9 @@ class ImageWriter(BasePredictionWriter):
         # A batch says itself which images it holds; Lightning need not guess it from a sampler.
         warnings.filterwarnings("ignore", "Couldn't infer the batch indices")
         warnings.filterwarnings("ignore", "Total length of `DataLoader` across ranks is zero")
-        self._out = self._directory(trainer)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        given = getattr(datamodule, "out", None) or self.directory
+        self._out = output_folder(trainer, given, _KEY)
         self._provenance: dict[str, str | int | float] = getattr(pl_module, "provenance", {})
         self._image_size = getattr(pl_module, "image_size", 0)
         self._done = on_rank_zero(trainer, self._look)
@@ -115,32 +116,19 @@ class ImageWriter(BasePredictionWriter):
         assert self._plan is not None
         return _progress({row["index"] for row in read_rows(self._out)}, self._plan)
 
-    def _directory(self, trainer: L.Trainer) -> Path:
-        folder = run_folder(trainer)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        given = getattr(datamodule, "out", None) or self.directory
-        if given is not None:
-            return Path(given).expanduser()
-        if folder is None:
-            raise ConfigError("ImageWriter.directory must be given where trainer.logger is false")
-        return folder / "predictions" / "images"
-
     def _look(self) -> set[int]:
         """The images that are there. Raises what can be known to be wrong before the model runs."""
         assert self._plan is not None
         path = self._out / SETTINGS
         if path.exists():
             check_settings(path, self._settings(), _KEY)
-        elif self._out.exists() and (not self._out.is_dir() or any(self._out.iterdir())):
-            raise ConfigError(
-                f"ImageWriter.directory: {self._out} holds files that were not generated here; "
-                "give a new or an empty directory"
-            )
+        else:
+            refuse_foreign(self._out, _KEY, "were not generated here")
         done = self._there()
         left = [index for index in range(self._plan.num_images) if index not in done]
         # A PNG of noise has 3 bytes a pixel, one of a palm about half of that.
         needed = 3 * self._image_size**2 * len(left) // 2
-        check_writable(self._out, "ImageWriter.directory", needed)
+        check_writable(self._out, _KEY, needed)
         for index in left:  # what a killed process was writing
             path = self._out / self._plan.file(index)
             for aside in path.parent.glob(f".{path.name}.*"):
@@ -163,11 +151,7 @@ class ImageWriter(BasePredictionWriter):
     def _claim(self, checkpoint: Any) -> None:
         """Checks or writes `generation.json`."""
         settings = {**self._settings(), "checkpoint_sha256": checkpoint_digest(checkpoint)}
-        path = self._out / SETTINGS
-        if path.exists():
-            check_settings(path, settings, _KEY)
-        else:
-            record_settings(path, settings)
+        claim(self._out / SETTINGS, settings, _KEY)
 
     def _settings(self) -> dict[str, Any]:
         """What decides the pictures, but for the checkpoint."""

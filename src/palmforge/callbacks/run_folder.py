@@ -9,12 +9,32 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
 from palmforge.data.atomic import write_aside
+from palmforge.errors import ConfigError
 
 
 def run_folder(trainer: L.Trainer) -> Path | None:
     """The folder of this run, or None where nothing is logged. Call it on every process."""
     # Of trainer.log_dir and trainer.default_root_dir only the first belongs to a logger.
     return Path(trainer.log_dir) if trainer.loggers and trainer.log_dir else None
+
+
+def output_folder(trainer: L.Trainer, given: str | None, key: str) -> Path:
+    """Where `predict` writes pictures: what is given, or a folder of the run.
+
+    Args:
+        trainer: Call it on every process.
+        given: By the user; null: `predictions/images` in the run's folder.
+        key: The setting, for the message.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    if given is not None:
+        return Path(given).expanduser()
+    folder = run_folder(trainer)
+    if folder is None:
+        raise ConfigError(f"{key} must be given where trainer.logger is false")
+    return folder / "predictions" / "images"
 
 
 def save_figure(folder: Path, trainer: L.Trainer, name: str, figure: Figure, log: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from palmforge.errors import ConfigError
 from palmforge.modules.paint_by_example import PaintByExample
+from palmforge.modules.sampling import step_options
 
 Fusion = Literal["mean", "tokens"]
 Unmasked = Literal["original", "background", "free"]
@@ -127,7 +127,7 @@ def inpaint_with_exemplar(
     # A latent of which any pixel is masked is repainted: none keeps a rim of the palm.
     repainted = max_pool2d(masks.float(), model.vae_scale_factor)
     scheduler.set_timesteps(settings.num_inference_steps, device=device)
-    options = _options(scheduler, settings.eta, generators)
+    options = step_options(scheduler, settings.eta, generators)
     latents = start * scheduler.init_noise_sigma
     for step, t in enumerate(scheduler.timesteps):
         prediction = predict(scheduler.scale_model_input(latents, t), t)
@@ -189,12 +189,6 @@ def _latents(
     original = model.encode(images, noise)
     kept = {"original": original, "background": background, "free": None}[settings.unmasked]
     return interpolate_prior(original, background, settings.alpha), kept
-
-
-def _options(scheduler: Any, eta: float, generators: list[torch.Generator]) -> dict[str, Any]:
-    """Of those that some schedulers' steps take, those that this one's does."""
-    takes = signature(scheduler.step).parameters
-    return {n: v for n, v in {"eta": eta, "generator": generators}.items() if n in takes}
 
 
 def _after(scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:

@@ -85,12 +85,12 @@ def sample_latents(
     latents = latents * scheduler.init_noise_sigma
     for step, t in enumerate(scheduler.timesteps):
         prediction = denoise(scheduler.scale_model_input(latents, t), t)
-        options = _options(scheduler, eta, seeds.of_step(step, num_steps))
+        options = step_options(scheduler, eta, seeds.of_step(step, num_steps))
         latents = scheduler.step(prediction, t, latents, **options).prev_sample
     return latents
 
 
-def _options(scheduler: Any, eta: float, noise: list[torch.Generator]) -> dict[str, Any]:
+def step_options(scheduler: Any, eta: float, noise: list[torch.Generator]) -> dict[str, Any]:
     """Of those that some samplers' steps take, those that this one's does."""
     takes = signature(scheduler.step).parameters
     return {n: v for n, v in {"eta": eta, "generator": noise}.items() if n in takes}
@@ -102,7 +102,7 @@ def _adds_noise(scheduler: Any, num_inference_steps: int, eta: float) -> bool:
     for seed in (0, 1):
         trial = deepcopy(scheduler)
         trial.set_timesteps(max(2, num_inference_steps))  # the last step adds none
-        options = _options(trial, eta, [torch.Generator().manual_seed(seed)])
+        options = step_options(trial, eta, [torch.Generator().manual_seed(seed)])
         sample = torch.zeros(1, 1, 2, 2)
         for t in trial.timesteps[:2]:
             prediction = torch.zeros_like(trial.scale_model_input(sample, t))

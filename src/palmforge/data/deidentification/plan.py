@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from palmforge.data.deidentification.photographs import Preparation, look_at
 from palmforge.data.deidentification.segmentation import HandSegmenter, load_segmenter
+from palmforge.data.generation.plan import left_over
 from palmforge.errors import ConfigError
 from palmforge.localization.location import Localizer
 from palmforge.localization.methods import load_localizer, localizer_identity
@@ -78,10 +79,7 @@ class DeidentificationPlan(Dataset[dict[str, Any]]):
                 number: Lightning wants a batch for each process.
         """
         every = range(math.ceil(len(self.sources) / self.group_size))
-        left = [group for group in every if not done.issuperset(self.members(group))]
-        if left:
-            left = [left[place % len(left)] for place in range(max(at_least, len(left)))]
-        self.groups = left
+        self.groups = left_over(map(self.members, every), done, at_least)
 
     def members(self, group: int) -> list[str]:
         """Sources of a group."""

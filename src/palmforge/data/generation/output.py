@@ -46,8 +46,35 @@ def told_if_full(out: Path, progress: Callable[[], str]) -> Iterator[None]:
         ) from error
 
 
-def record_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Writes down what decides the pictures of a directory."""
+def refuse_foreign(out: Path, key: str, why: str) -> None:
+    """Refuses a directory with files in it.
+
+    Args:
+        out: Without settings in it.
+        key: The setting that names it, for the message.
+        why: What is wrong with the files, likewise: `were not generated here`.
+
+    Raises:
+        ConfigError: If it is not empty, or no directory.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{key}: {out} holds files that {why}; give a new or an empty directory")
+
+
+def claim(path: Path, settings: dict[str, Any], key: str) -> None:
+    """Writes down what decides the pictures of a directory, or compares (`check_settings`).
+
+    Args:
+        path: A JSON file.
+        settings: Those of now.
+        key: The setting that names the directory, for the message.
+
+    Raises:
+        ConfigError: If it was made with others.
+    """
+    if path.exists():
+        check_settings(path, settings, key)
+        return
     with write_aside(path) as aside:
         aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -56,7 +83,7 @@ def check_settings(path: Path, settings: dict[str, Any], key: str) -> None:
     """Refuses to add to a directory that was made with other settings.
 
     Args:
-        path: Of `record_settings`.
+        path: Of `claim`.
         settings: Those of now; without `checkpoint_sha256` that is not compared.
         key: The setting that names the directory, for the message.
 

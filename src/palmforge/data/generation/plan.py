@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence, Set
 from typing import Any
 
 import torch
@@ -65,10 +65,7 @@ class GenerationPlan(Dataset[dict[str, Any]]):
                 rather than hang.
         """
         every = range(math.ceil(self.num_images / self.batch_size))
-        left = [batch for batch in every if not done.issuperset(self.indices(batch))]
-        if left:
-            left = [left[place % len(left)] for place in range(max(at_least, len(left)))]
-        self.batches = left
+        self.batches = left_over(map(self.indices, every), done, at_least)
 
     def indices(self, batch: int) -> range:
         """The images of a batch that belong to the set."""
@@ -111,6 +108,23 @@ class GenerationPlan(Dataset[dict[str, Any]]):
             "prompt": [self.prompts[i % len(self.prompts)] for i in index],
             "seed": torch.tensor([image_seed(self.seed, i) for i in index]),
         }
+
+
+def left_over(
+    members: Iterable[Iterable[Hashable]], done: Set[Hashable], at_least: int = 1
+) -> list[int]:
+    """Numbers of the batches that are not all done.
+
+    Args:
+        members: Of each batch, what is in it.
+        done: What is.
+        at_least: Processes. Where fewer batches are left, but any, they are repeated up to this
+            number: Lightning wants a batch for each.
+    """
+    left = [number for number, own in enumerate(members) if not done >= set(own)]
+    if not left:
+        return []
+    return [left[place % len(left)] for place in range(max(at_least, len(left)))]
 
 
 def image_seed(seed: int, index: int) -> int:
