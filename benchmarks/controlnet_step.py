@@ -11,7 +11,6 @@ gradients pass the frozen UNet's decoder and are clipped, AdamW, no Trainer.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,8 @@ from benchmarks.training_ways import (
     compared,
     found_facts,
     our_loss,
-    quieten,
+    quiet,
+    run_alone,
 )
 from palmforge.data.generation.captures import CapturePairs
 from palmforge.modules.identity_controlnet import IdentityControlNet
@@ -72,9 +72,9 @@ def measure(case: Case) -> dict[str, Any]:
     }
 
 
+@quiet()
 def turns(case: Case) -> tuple[dict[str, Way], dict[str, list[float]]]:
     """Both ways after their turns, and the losses of their first steps, which are the same."""
-    quieten()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -123,17 +123,5 @@ def activations(parts: dict[str, Any], image_size: int, dtype: torch.dtype) -> d
     return found
 
 
-def main() -> None:
-    """On a CPU as `python -m benchmarks` does, or on a GPU."""
-    from benchmarks.__main__ import show
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--gpu", action="store_true", help="Stable Diffusion 1.5, 256 px, bf16")
-    parser.add_argument("--batch_size", type=int, default=ON_GPU.batch_size, help="on the GPU")
-    given = parser.parse_args()
-    on_gpu = replace(ON_GPU, batch_size=given.batch_size)
-    show("controlnet_step", measure(on_gpu) if given.gpu else run())
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("controlnet_step", run, measure, ON_GPU)

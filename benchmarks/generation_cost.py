@@ -29,7 +29,7 @@ from benchmarks.step_costs import (
     stable_diffusion_15,
 )
 from benchmarks.timing import alternate, one_thread
-from benchmarks.training_ways import quieten
+from benchmarks.training_ways import quiet
 from palmforge.data.generation.prompts import DEFAULT_TEMPLATES, draw_prompts
 from palmforge.modules.identity_controlnet import IdentityControlNet
 from palmforge.modules.identity_generator import IdentityGenerator
@@ -161,9 +161,9 @@ def measure(case: Case) -> dict[str, Any]:
     }
 
 
+@quiet()
 def costs(case: Case) -> dict[str, Cost]:
     """Of a picture, for each way; of two stages what follows from theirs."""
-    quieten()
     torch.manual_seed(0)
     found = {}
     ways = made(case)

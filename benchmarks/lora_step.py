@@ -10,9 +10,7 @@ clipping (theirs clips nothing: its iterator of parameters is exhausted), no Tra
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,8 @@ from benchmarks.training_ways import (
     compared,
     found_facts,
     our_loss,
-    quieten,
+    quiet,
+    run_alone,
 )
 from palmforge.data.generation.prompted import PromptedDataset
 from palmforge.modules.identity_generator import IdentityGenerator
@@ -50,9 +49,9 @@ def run() -> dict[str, Any]:
         return measure(Case())
 
 
+@quiet()
 def measure(case: Case) -> dict[str, Any]:
     """Claim, ratio and the rest, as `python -m benchmarks` shows them."""
-    quieten()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -109,17 +108,5 @@ def _facts(case: Case, ways: dict[str, Way], losses: dict[str, list[float]]) -> 
     return facts
 
 
-def main() -> None:
-    """On a CPU as `python -m benchmarks` does, or on a GPU."""
-    from benchmarks.__main__ import show
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--gpu", action="store_true", help="Stable Diffusion 1.5, 256 px, bf16")
-    parser.add_argument("--batch_size", type=int, default=GPU.batch_size, help="on the GPU")
-    given = parser.parse_args()
-    on_gpu = replace(GPU, batch_size=given.batch_size)
-    show("lora_step", measure(on_gpu) if given.gpu else run())
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("lora_step", run, measure, GPU)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -193,16 +195,54 @@ def found_facts(
     return facts
 
 
-def quieten() -> None:
-    """Progress of loading, and Lightning's advice, are not what is read here."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress of loading and Lightning's advice; as it was afterwards."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
+    lightning, libraries = (
+        logging.getLogger("lightning.pytorch"),
+        (diffusers_logging, transformers_logging),
+    )
+    told = lightning.level, [library.get_verbosity() for library in libraries]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        lightning.setLevel(logging.ERROR)
+        for library in libraries:
+            library.disable_progress_bar()
+            library.set_verbosity_error()
+        try:
+            yield
+        finally:
+            lightning.setLevel(told[0])
+            for library, verbosity in zip(libraries, told[1], strict=True):
+                library.enable_progress_bar()
+                library.set_verbosity(verbosity)
+
+
+def run_alone(
+    name: str,
+    run: Callable[[], dict[str, Any]],
+    measure: Callable[[Case], dict[str, Any]],
+    on_gpu: Case,
+) -> None:
+    """A benchmark by itself: on a CPU as `python -m benchmarks` does, or with `--gpu`.
+
+    Args:
+        name: Of the benchmark.
+        run: On the CPU.
+        measure: Of a case.
+        on_gpu: The case, but for `--batch_size`.
+    """
+    from benchmarks.__main__ import show
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpu", action="store_true", help="Stable Diffusion 1.5, 256 px, bf16")
+    parser.add_argument("--batch_size", type=int, default=on_gpu.batch_size, help="on the GPU")
+    given = parser.parse_args()
+    case = replace(on_gpu, batch_size=given.batch_size)
+    show(name, measure(case) if given.gpu else run())
 
 
 def _trained(module: Any) -> list[torch.nn.Parameter]:

@@ -76,7 +76,8 @@ class FactoryWriter(L.Callback):
         if self._plan is None:
             return
         module: Any = pl_module
-        self._made_by: dict[str, Any] = {**module.provenance, **module.digests()}
+        digests = on_rank_zero(trainer, module.digests)  # gigabytes are read for them
+        self._made_by: dict[str, Any] = {**module.provenance, **digests}
         rows, placed = on_rank_zero(trainer, self._look)
         self._plan.add(rows)
         self._check_smaller(placed)

@@ -65,7 +65,7 @@ def reference_palms(
         shown = []
         for record in records:
             picture = _sized(palms.roi(record), side)
-            if _is_empty(picture):
+            if is_flat(picture[None])[0]:
                 problems[record.path] = "one grey everywhere: there is no palm in it"
                 continue
             shown.append((record, picture))
@@ -90,12 +90,6 @@ def reference_palms(
     return ReferencePalms(
         chosen, torch.stack(pictures), stacked, np.array(others_of, np.int64), problems
     )
-
-
-def _is_empty(picture: Tensor) -> bool:
-    """Whether it is of one grey, but for its edges, which cutting to a smaller size darkens."""
-    edge = picture.shape[-1] // 8
-    return bool(is_flat(picture[None, :, edge:-edge, edge:-edge])[0])
 
 
 def _sized(image: np.ndarray, side: int) -> Tensor:
