@@ -244,11 +244,34 @@ def ran(monkeypatch) -> list[list[str]]:
             folder = Path("lightning_logs") / settings["--name"]
             version = folder / f"version_{len(list(folder.glob('version_*')))}"
             version.mkdir(parents=True)
-            _test(version, folder.name)
+            if "--test_ckpt" in settings:
+                _test(version, folder.name)
+            else:
+                (version / "checkpoints").mkdir()
+                (version / "checkpoints/last.ckpt").write_text("weights")
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(study_module, "subprocess", SimpleNamespace(run=run))
     return commands
+
+
+def test_a_run_that_is_not_tested_gives_its_weights_and_is_in_no_table(loop, ran, monkeypatch):
+    monkeypatch.setattr(study_lines, "draw_curves", lambda *_: None)
+    control = {"config": "student.yaml", "tested": False, "overrides": {"model.lr": 1}}
+    palms = {**LINES["runs"]["palms"], "needs": {"model.controlnet": "control"}}
+    _write(loop, {**LINES, "runs": {"control": control, **LINES["runs"], "palms": palms}})
+    study("study.yaml", out="out")
+    assert "--model.lr=1" in ran[0]
+    # What trains and tests a recogniser is no setting of other weights.
+    assert not any("max_steps" in word or "test_ckpt" in word for word in ran[0])
+    weights = "lightning_logs/loop/control/version_0/checkpoints/last.ckpt"
+    assert f"--model.controlnet={weights}" in ran[1]
+    assert "control" not in Path("out/results.md").read_text()
+    study("study.yaml", out="out")
+    assert len(ran) == 5  # it is done
+    _write(loop, {**LINES, "baseline": "control", "runs": {"control": control}})
+    with pytest.raises(ConfigError, match="baseline 'control' must be a run that is trained"):
+        study("study.yaml")
 
 
 def test_a_run_trains_on_the_folder_that_another_has_generated(loop, ran, monkeypatch):

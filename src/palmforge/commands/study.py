@@ -48,7 +48,7 @@ def study(
         out: Where the tables go; null: results/<name>.
         dry_run: Lists the runs and does nothing.
         logs: Where runs are kept.
-        overrides: Settings for all runs that are trained, on top of the study's, as
+        overrides: Settings for all runs that are tested, on top of the study's, as
             --overrides '{"data.root": "/data/XJTU-UP", "trainer.devices": 8}'
             or --overrides.data.root=/data/XJTU-UP.
     """
@@ -98,14 +98,16 @@ def _run(item: Planned, console: Console) -> None:
         )
     version = item.generated
     if version is None:
-        results = item.folder.glob(f"version_*/{RESULTS_NAME}")
-        version = max(results, key=lambda path: path.stat().st_mtime).parent
+        last = RESULTS_NAME if item.is_judged else f"checkpoints/{item.checkpoint}.ckpt"
+        written = item.folder.glob(f"version_*/{last}")
+        newest = max(written, key=lambda path: path.stat().st_mtime)
+        version = newest.parents[len(Path(last).parts) - 1]
     write_marker(item, {**marker, "version": str(version)})
     console.print(f"  {time.time() - started:.0f} s, {version}")
 
 
 def _results(plan: list[Planned]) -> list[RunResult]:
-    done = [(item, item.version) for item in plan if item.generated is None]
+    done = [(item, item.version) for item in plan if item.is_judged]
     return [load_result(i.domain, i.run, version) for i, version in done if version is not None]
 
 
@@ -116,7 +118,7 @@ def _write(
     if not results:
         return
     if spec.domains:
-        trained = [name for name, run in spec.runs.items() if run.command == "fit"]
+        trained = [name for name, run in spec.runs.items() if run.is_judged]
         write_tables(target, title, results, trained, reference)
     else:
         write_lines(target, title, results, spec.baseline, spec.notes)

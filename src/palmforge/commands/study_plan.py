@@ -30,6 +30,7 @@ class RunSpec:
             (`data.added: palms`).
         overrides: Setting → value, for this run.
         command: `fit`, which is tested too, or `predict`: palms for other runs, in no table.
+        tested: Whether a `fit` is; if not, it trains what other runs need, and is in no table.
     """
 
     config: str
@@ -37,6 +38,12 @@ class RunSpec:
     needs: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     command: Literal["fit", "predict"] = "fit"
+    tested: bool = True
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is a recogniser of the table."""
+        return self.command == "fit" and self.tested
 
 
 @dataclass
@@ -53,7 +60,7 @@ class StudySpec:
         reference: A YAML with the paper's numbers, or null.
         checkpoint: Which one is tested: `last` (a fixed number of steps, as the paper) or `best`.
         notes: What a reader must know, below the table (without domains).
-        overrides: Setting → value, for all runs that are trained.
+        overrides: Setting → value, for all runs that are trained and tested.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Planned:
         checkpoint: Which one of a run is taken.
         digest: Of all that decides its result but the code: arguments, YAML, the runs it needs.
         generated: The folder that a `predict` run writes; None: this one is trained.
+        is_judged: Whether it is tested, and in the table.
     """
 
     domain: str
@@ -90,6 +98,7 @@ class Planned:
     checkpoint: str
     digest: str
     generated: Path | None = None
+    is_judged: bool = True
 
     @property
     def label(self) -> str:
@@ -142,7 +151,7 @@ def read_study(path: str) -> StudySpec:
 
 
 def _check_baseline(spec: StudySpec, path: str) -> None:
-    trained = [name for name, run in spec.runs.items() if run.command == "fit"]
+    trained = [name for name, run in spec.runs.items() if run.is_judged]
     if spec.baseline is not None and (spec.domains or spec.baseline not in trained):
         raise ConfigError(
             f"study: {path}: baseline {spec.baseline!r} must be a run that is trained "
@@ -170,11 +179,11 @@ def _plan_run(
     run, experiment = spec.runs[name], "/".join(filter(None, (spec.name, domain, name)))
     files = [run.config, *run.layers]
     settings: dict[str, Any] = {"data.domains": f"[{domain}]"} if domain else {}
-    settings |= (spec.overrides if run.command == "fit" else {}) | run.overrides
+    settings |= (spec.overrides if run.is_judged else {}) | run.overrides
     if logs != "lightning_logs":
         settings["trainer.logger.init_args.save_dir"] = logs
     arguments = [run.command, *(f"--config={file}" for file in files), f"--name={experiment}"]
-    arguments += [f"--test_ckpt={spec.checkpoint}"] if run.command == "fit" else []
+    arguments += [f"--test_ckpt={spec.checkpoint}"] if run.is_judged else []
     arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
     try:
         contents = [Path(file).read_text(encoding="utf-8") for file in files]
@@ -188,7 +197,9 @@ def _plan_run(
     if run.command == "predict":
         generated = Path(settings.get("data.out", f"{GENERATED}/{experiment}-{digest[:8]}"))
         arguments += [] if "data.out" in settings else [f"--data.out={generated}"]
-    return Planned(domain, name, folder, arguments, needs, spec.checkpoint, digest, generated)
+    return Planned(
+        domain, name, folder, arguments, needs, spec.checkpoint, digest, generated, run.is_judged
+    )
 
 
 def _file_digests(settings: dict[str, Any]) -> list[str]:
