@@ -17,6 +17,7 @@ NAMES = (
     "lora_step",
     "controlnet_step",
     "generation_cost",
+    "deidentify",
     "packed_hamming",
     "recognition",
     "shifted_hamming",

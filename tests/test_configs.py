@@ -85,10 +85,12 @@ def test_layers_lie_over_an_experiment(instantiate, cli, path):
         "vgg16": "dhn_teacher",
         "synthetic_only": "synthetic_only",
         "similarity": "identity_controlnet_tiny",
+        "paint_by_example": "paint_by_example_tiny",
     }
     base = next((base for word, base in bases.items() if word in path), "dhn_student")
+    by_batch = "controlnet" in base or "paint_by" in base  # as above
     base = f"configs/experiment/{base}.yaml"
-    instantiate(cli, f"--config={base}", f"--config={path}", by_batch="controlnet" in base)
+    instantiate(cli, f"--config={base}", f"--config={path}", by_batch=by_batch)
 
 
 @pytest.mark.parametrize("path", _names("trainer"))

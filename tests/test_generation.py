@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from palmforge.data.generation.output import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.stable_diffusion import EMBEDDED_PATH
 
@@ -21,6 +24,8 @@ def test_palms_are_generated_without_data_and_without_training(cli, tmp_path):
     cli("predict", *TINY, *FEW, *writer, "--ckpt_path=pretrained", "--data.root=/nowhere")
     rows = pq.read_table(out / "manifest.parquet").to_pylist()
     assert len(rows) == 3 and all("palm" in row["prompt"] for row in rows)
+    made_by = json.loads((out / "generation.json").read_text())
+    assert made_by["pretrained_model_sha256"] == checkpoint_digest(EMBEDDED_PATH)
     pixels = np.stack([np.asarray(Image.open(out / row["file"])) for row in rows]).astype(float)
     assert pixels.shape == (3, 64, 64, 3)
     # Skin: red before green before blue, neither black nor white; and no two alike.

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import yaml
@@ -25,6 +25,7 @@ import palmforge.data.factory.datamodule
 import palmforge.data.generation.capture_datamodule
 import palmforge.data.generation.datamodule
 import palmforge.data.hands.datamodule
+import palmforge.data.inpainting.datamodule
 import palmforge.modules
 from palmforge.callbacks import StepSeed
 from palmforge.callbacks.run_folder import run_folder
@@ -34,8 +35,8 @@ from palmforge.errors import CheckpointError, ConfigError, PalmForgeError
 
 # Commands whose required settings are --name value, as the others.
 _ALL_BY_NAME = (
-    "audit", "data synthesize", "evaluate", "gallery", "generator identity", "generator measure",
-    "locate",
+    "audit", "data synthesize", "deidentify", "evaluate", "gallery", "generator identity",
+    "generator measure", "locate",
 )  # fmt: skip
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
@@ -50,6 +51,7 @@ def own_commands() -> dict[str, Any]:
     from palmforge.commands import (
         audit,
         data,
+        deidentify_alpha,
         evaluate,
         gallery,
         generator,
@@ -77,6 +79,7 @@ def own_commands() -> dict[str, Any]:
             "identity": generator_identity.identity,
         },
         "audit": audit.audit,
+        "deidentify": {"alpha": deidentify_alpha.alpha},
         "evaluate": evaluate.evaluate,
         "gallery": {
             "build": gallery.build,
@@ -91,6 +94,11 @@ def own_commands() -> dict[str, Any]:
 
 class SaveRun(SaveConfigCallback):
     """Keeps the whole config beside the run and in every tracker, and the tracker's run id."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing where nothing is logged: Lightning would write to the working directory."""
+        if run_folder(trainer) is not None:
+            super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """On rank 0."""
@@ -271,13 +279,26 @@ def main(args: list[str] | None = None) -> None:
     )
 
 
+class _ByNameParser(ArgumentParser):
+    """That calls what is missing as it is typed: `--checkpoint`, not `identity.checkpoint`."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """See `ArgumentParser`."""
+        told, found, names = message.partition("arguments are required: ")
+        if found:
+            flags = ", ".join(f"--{name.rpartition('.')[2]}" for name in names.split(", "))
+            message = told + found + flags
+        super().error(message, ex)
+
+
 def _run_own(command: Any, argv: list[str]) -> None:
     # jsonargparse wants `--dry_run true`; a switch is what everybody types.
     args = ["--dry_run=true" if word in ("--dry-run", "--dry_run") else word for word in argv[1:]]
+    by_name = bool({argv[0], " ".join(argv[:2])} & set(_ALL_BY_NAME))
     auto_cli(
         command,
         args=args,
-        parser_class=ArgumentParser,
+        parser_class=_ByNameParser if by_name else ArgumentParser,
         prog=f"train.py {argv[0]}",
-        as_positional=not {argv[0], " ".join(argv[:2])} & set(_ALL_BY_NAME),
+        as_positional=not by_name,
     )

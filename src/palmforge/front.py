@@ -17,6 +17,7 @@ Training (LightningCLI; each has a --help and a --print_config)
   test       report on the test set:    test --config ... --ckpt_path best
   predict    codes of images, or palms: predict --config ... --ckpt_path last
              whole sets of palms:       predict --config configs/experiment/factory.yaml
+             photos without palms:      predict --config configs/experiment/deidentify.yaml
 
 Many runs
   study      train and test a table:    study configs/study/dhn_xjtu.yaml --dry-run
@@ -31,6 +32,7 @@ Data
              kept palms, dial, sharing: generator identity --checkpoint CKPT --out DIR
              for plain diffusers:       generator export CKPT DIR --format kohya
   audit      does a set leak palms?     audit --images DIR --training ROOT --held_out ROOT
+  deidentify how much may be seen:      deidentify alpha --images DIR --target 80
   evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml
   gallery    enrol, search 1:N:         gallery build --codes codes.parquet --out DIR
              change, measure it:        gallery add | remove | calibrate | search | info

@@ -26,6 +26,8 @@ TWO = {"devices": 2, "strategy": "ddp_fork"}
 class Painter(L.LightningModule):
     """A factory without networks; fails in its `fail_at`-th batch that does not wait."""
 
+    makes_sets = True
+
     def __init__(self, fail_at: int | None = None, **told) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
@@ -248,4 +250,8 @@ def test_the_progress_tells_how_far_it_is_and_what_was_rejected(tmp_path, caplog
     lines = [r.message for r in caplog.records if "palms" in r.message]
     assert "0 of 5 palms, 0 of 15 images; rejected: none" in lines[0]
     assert "5 of 5 palms, 15 of 15 images; rejected: " in lines[-2] and "left" in lines[-2]
+    rejected, spare = lines[-2].split("; not needed: ")
+    attempts = pq.read_table(tmp_path / "set/attempts.parquet")["reason"].to_pylist()
+    assert int(spare.split(";")[0]) == attempts.count("not needed") > 0
+    assert "not needed" not in rejected
     assert lines[-1].startswith("15 images of 5 palms in ")

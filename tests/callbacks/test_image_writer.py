@@ -208,6 +208,35 @@ def test_the_checkpoint_is_named_and_its_content_decides(tmp_path):
     assert len(list(out.glob("0*/000.png"))) == 2
 
 
+def test_other_weights_under_the_same_name_are_refused(tmp_path):
+    class Named(Painter):
+        """As a ControlNet by its path, which `provenance` tells."""
+
+        def digests(self):
+            return {"controlnet_sha256": self.sha, "lora_sha256": None}
+
+    model, out = Named(), tmp_path / "out"
+    model.sha = "ab" * 32
+    generate(out, model, Plans(2))
+    assert json.loads((out / "generation.json").read_text())["controlnet_sha256"] == model.sha
+    before = content(out)
+    generate(out, model, Plans(2))
+    model.sha = "cd" * 32
+    with pytest.raises(ConfigError, match="controlnet_sha256: abababab… there, cdcdcdcd… now"):
+        generate(out, model, Plans(9))
+    assert content(out) == before
+
+
+def test_what_a_module_refuses_at_its_start_claims_no_directory(tmp_path):
+    class Refusing(Painter):
+        def on_predict_start(self):
+            raise ConfigError("not trained")
+
+    with pytest.raises(ConfigError, match="not trained"):
+        generate(tmp_path / "out", Refusing())
+    assert content(tmp_path / "out") == {}
+
+
 def test_a_set_of_other_palms_is_not_added_to(tmp_path):
     class Named(GenerationPlan):
         names = ("p0", "p1", "p2", "p3")

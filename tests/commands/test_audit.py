@@ -18,6 +18,7 @@ from palmforge.commands.audit_membership import evenly, fixed_losses
 from palmforge.data.layouts import scan
 from palmforge.data.roi_cache import RoiSettings
 from palmforge.data.synthetic import SyntheticPalms
+from palmforge.data.webdataset import write_shard
 from palmforge.errors import CheckpointError, ConfigError, DataError
 from palmforge.evaluation.privacy_changes import brighter, halved, jpeg
 
@@ -69,12 +70,31 @@ def planted(sets, tmp_path) -> dict[str, str]:
     return pairs
 
 
-def test_a_clean_set_passes_and_what_would_have_been_found_is_told(sets, run, tmp_path, capsys):
+@pytest.fixture
+def few_needed(monkeypatch):
+    """Sets as small as these can be measured."""
+    monkeypatch.setattr("palmforge.evaluation.privacy.FMRS", (1e-2, 1e-3))
+
+
+def test_a_clean_set_passes(sets, run, few_needed, capsys):
     code, content = run(sets["generated"])
     assert code == 0 and content["verdict"] == "passes"
+    assert content["not_measurable"] == [] and content["reasons"] == []
+    assert "passes: no picture gives" in capsys.readouterr().out
+
+
+def test_a_set_that_is_too_small_to_tell_is_no_pass_and_what_would_be_found_is_told(
+    sets, run, tmp_path, capsys
+):
+    code, content = run(sets["generated"])
+    assert code == 4 and content["verdict"] == "not measurable"
     assert content["leaks"] == [] and content["reasons"] == []
+    (missing,) = content["not_measurable"]
+    assert missing.startswith("identities at FMR 0.01 % (") and "10,000 pairs" in missing
     shown = capsys.readouterr().out
-    assert "passes: no picture gives" in shown and "LEAKS" not in shown
+    assert "NO PASS: no picture gives" in shown and "LEAKS" not in shown and "passes" not in shown
+    assert f"but not measurable: {missing}" in shown
+    assert "not measurable" in (tmp_path / "out" / "report.md").read_text().split("| 0.01 % |")[1]
     assert content["self_test"]["JPEG of quality 50"] >= 0.9
     assert content["near_duplicates"]["threshold"] < content["near_duplicates"]["smallest"]
     coarse, fine = content["matches"]
@@ -101,9 +121,22 @@ def test_planted_training_pictures_are_found_and_named(run, planted, tmp_path, c
     assert "copy_same" in content["leaks"][0]["generated"]
     shown = capsys.readouterr().out
     assert "LEAKS: 1 picture with the pixels of a training picture" in shown
+    assert "; not measurable: identities at FMR 0.01 %" in shown
     assert content["left_out"] == 1
     assert broken.name in (tmp_path / "out" / "problems.csv").read_text()
     assert "data:image/jpeg" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_shards_of_a_factory_are_audited_as_their_folder_is(sets, run, tmp_path):
+    pictures = sorted(sets["generated"].glob("*/*.JPG"))
+    samples = [(f"{p.parent.name}/{p.name}", p.read_bytes(), {}) for p in pictures]
+    for number in range(2):
+        write_shard(tmp_path / f"set/shard-{number:06d}.tar", samples[number::2])
+    code, content = run(tmp_path / "set", show_images=True)
+    _, expected = run(sets["generated"], "folder")
+    assert code == 4 and content["left_out"] == 0
+    for key in ("matches", "near_duplicates", "same_palm", "leaks"):
+        assert content[key] == expected[key]
 
 
 def test_held_out_people_are_those_that_the_fractions_keep_from_training(sets, run, tmp_path):
@@ -113,7 +146,7 @@ def test_held_out_people_are_those_that_the_fractions_keep_from_training(sets, r
             shutil.copytree(folder, root / f"{folder.name}{name}")
     more = {"training": str(root), "held_out": None, "fractions": (0.5, 0.2, 0.3)}
     code, content = run(sets["generated"], **more)
-    assert code == 0 and content["near_duplicates"]["pictures"] == 20
+    assert code == 4 and content["near_duplicates"]["pictures"] == 20
 
 
 def test_held_out_pictures_and_palms_that_were_trained_on_are_refused(sets, run, tmp_path):
@@ -188,7 +221,9 @@ def checkpoint(tmp_path_factory) -> str:
     return str(path)
 
 
-def test_a_generator_that_was_not_trained_tells_no_training_picture(sets, run, checkpoint):
+def test_a_generator_that_was_not_trained_tells_no_training_picture(
+    sets, run, checkpoint, few_needed
+):
     more = {"membership_images": 20, "noise_levels": 2, "checkpoint": checkpoint}
     code, content = run(sets["generated"], **more)
     assert code == 0

@@ -12,6 +12,7 @@ from PIL import Image
 
 from palmforge.commands.data import summary, synthesize
 from palmforge.data.layouts import scan
+from palmforge.data.webdataset import write_shard
 from palmforge.errors import ConfigError, DataError
 
 
@@ -75,6 +76,20 @@ def test_any_folder_and_names_with_brackets(tmp_path, capsys) -> None:
     assert _rows(out)["all"] == ["2", "4", "1–3", "0", "16 × 16", "1"]
     assert "[red] [/old]/[b]ob/0.png: " in out
     assert (tmp_path / "[/out]" / "summary.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_shards_of_a_factory_are_summed_up(tmp_path, capsys, verify) -> None:
+    path = save(tmp_path / "a.png", noise(16, 16))
+    with open(path, "rb") as file:
+        picture = file.read()
+    names = ("000000/000.png", "000000/001.png", "000004/000.png")
+    shard = tmp_path / "set" / "shard-000000.tar"
+    write_shard(shard, [(name, picture[: 60 if "4" in name else None], {}) for name in names])
+    summary(str(tmp_path / "set"), verify=verify)
+    out = capsys.readouterr().out
+    assert _rows(out)["all"] == ["2", "3", "1–2", "0", "16 × 16", "1" if verify else "0"]
+    assert ("shard-000000.tar/000004-000.png: " in out) == verify
 
 
 def test_many_problems_are_cut_and_say_where_to_find_all(tmp_path, capsys) -> None:

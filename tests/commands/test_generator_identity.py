@@ -15,6 +15,7 @@ from jsonargparse import auto_cli
 from pictures import cut_short, save
 from PIL import Image
 
+from palmforge.cli import main
 from palmforge.commands.generator_captures import Sampler, prepare_noise, settings_of
 from palmforge.commands.generator_identity import asked_recognisers, identity
 from palmforge.data.generation.captures import CapturePlan
@@ -177,8 +178,6 @@ def test_noise_is_added_where_it_is_to_be_shared_and_only_there():
     assert prepare_noise(module, 2, 0.5) is None and module.eta == 0.5
     with pytest.raises(ConfigError, match="eta=0 adds no noise that could be shared"):
         prepare_noise(module, 2, 0.0)
-    with pytest.raises(ConfigError, match=r"eta: 1\.5 is not in \[0, 1\]"):
-        prepare_noise(module, 0, 1.5)
     for eta in (None, 1.0):
         with pytest.raises(ConfigError, match="shared_steps: 5 is not in 0 … 4"):
             prepare_noise(ready(num_inference_steps=4), 5, eta)
@@ -195,14 +194,34 @@ def test_settings_that_cannot_be_are_refused():
     assert noise == [Setting(0.25, 0)]
     with pytest.raises(ConfigError, match="similarities: this ControlNet has no dial"):
         settings_of(plain, [0.5], [0])
-    for m in (1.04, float("nan")):
-        with pytest.raises(ConfigError, match=r"is not in \[-1, 1\]"):
-            settings_of(dial, [m], [0])
-    with pytest.raises(ConfigError, match=r"similarities: .* has a value twice"):
-        settings_of(dial, [0.5, 0.5], [0])
-    for steps in ([], [-1, 2]):
-        with pytest.raises(ConfigError, match="shared_steps: numbers >= 0"):
-            settings_of(plain, None, steps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "what"),
+    [
+        ({"similarities": [1.04]}, ConfigError, r"similarities: 1\.04 is not in \[-1, 1\]"),
+        ({"similarities": [float("nan")]}, ConfigError, r"is not in \[-1, 1\]"),
+        ({"similarities": [0.5, 0.5]}, ConfigError, "similarities: .* has a value twice"),
+        ({"shared_steps": []}, ConfigError, "shared_steps: numbers >= 0"),
+        ({"shared_steps": [-1, 2]}, ConfigError, "shared_steps: numbers >= 0"),
+        ({"shared_steps": [1, 1]}, ConfigError, "shared_steps: .* has a value twice"),
+        ({"eta": 1.5}, ConfigError, r"eta: 1\.5 is not in \[0, 1\]"),
+        ({"recogniser": "nobody"}, CheckpointError, "no recogniser 'nobody'"),
+        ({"recogniser": []}, ConfigError, "recogniser: name one or more"),
+        (
+            {"synthetic": SyntheticPalms(3, 1, ("IF",), 40, 0, "rois")}, ConfigError,
+            "was trained on palms of the seed 0",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_controlnet_can_do_is_refused_before_one_is_loaded(
+    plain, run, monkeypatch, settings, error, what
+):
+    monkeypatch.setattr(
+        "palmforge.commands.generator_captures.load_controlnet", lambda *_: pytest.fail("loaded")
+    )
+    with pytest.raises(error, match=what):
+        run(plain, **settings)
 
 
 def test_what_cannot_be_measured_is_refused_before_a_capture_is_made(plain, run, top, tmp_path):
@@ -232,6 +251,8 @@ def test_references_without_a_palm_are_left_out_and_one_palm_is_too_few(run, tmp
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
         save(palms / name / "0.png", coarse.resize((40, 40), Image.Resampling.BICUBIC))
     save(palms / "Grey" / "0.png", Image.new("L", (40, 40), 90))
+    tall = Image.fromarray(rng.integers(0, 256, (60, 40, 3), dtype=np.uint8))
+    save(palms / "tall" / "0.png", tall)
     broken = Path(save(palms / "a_broken" / "0.png", Image.new("L", (40, 40), 90)))
     cut_short(broken)
     more = {"references": str(palms), "num_inference_steps": 1, "intervals": 0}
@@ -240,6 +261,7 @@ def test_references_without_a_palm_are_left_out_and_one_palm_is_too_few(run, tmp
     assert any("was trained on palms of" in remark for remark in content["remarks"])
     listed = (tmp_path / "out" / "problems.csv").read_text()
     assert "one grey everywhere" in listed and "a_broken" in listed
+    assert "40 × 60 pixels are no square ROI" in listed  # nothing is squeezed
     for name in "bc":
         (palms / name / "0.png").unlink()
     with pytest.raises(ConfigError, match=r"references: 1 palms in .* First left out: "):
@@ -252,6 +274,13 @@ def test_what_is_there_is_not_overwritten(plain, run, tmp_path):
     with pytest.raises(ConfigError, match="there and not empty; name another folder"):
         run(plain)
     assert (tmp_path / "out" / "report.html").read_text() == "mine"
+
+
+def test_what_is_missing_is_called_as_it_is_typed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["generator", "identity"])
+    assert stop.value.code == 2
+    assert "the following arguments are required: --checkpoint\n" in capsys.readouterr().err
 
 
 def test_the_command_line_takes_every_setting_by_name(tmp_path):

@@ -100,9 +100,19 @@ def test_what_is_done_is_skipped_and_what_changed_runs_again(place, trained, cap
 
 
 def test_dry_run_lists_and_does_nothing(place, trained, capsys):
-    study("study.yaml", dry_run=True)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and all(line.startswith("to do") for line in lines)
+    odd = {"data.prompts": ["a b", "it's"], "data.domains": "[lines]"}  # a shell and rich see more
+    study("study.yaml", dry_run=True, overrides=odd)
+    *blocks, rest = capsys.readouterr().out.split("\n\n")
+    plan = read_study("study.yaml")
+    plan.overrides |= odd
+    assert len(blocks) == 4 and rest == ""
+    for block, item in zip(blocks, make_plan(plan), strict=True):
+        label, *lines = block.splitlines()
+        assert label == f"# {item.label} (to do)"
+        shell = ["bash", "-c", f"python() {{ printf '%s\\n' \"$@\"; }}\n{block}"]
+        pasted = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+        assert pasted.splitlines() == ["train.py", *item.command()]
+        assert len(lines) == len(item.command()) and all(w.endswith(" \\") for w in lines[:-1])
     assert not trained and not (place / "results").exists()
 
 
@@ -246,6 +256,8 @@ def ran(monkeypatch) -> list[list[str]]:
             version.mkdir(parents=True)
             if "--test_ckpt" in settings:
                 _test(version, folder.name)
+            elif command[2] == "test":
+                (version / "run.json").write_text("{}")
             else:
                 (version / "checkpoints").mkdir()
                 (version / "checkpoints/last.ckpt").write_text("weights")
@@ -272,6 +284,23 @@ def test_a_run_that_is_not_tested_gives_its_weights_and_is_in_no_table(loop, ran
     _write(loop, {**LINES, "baseline": "control", "runs": {"control": control}})
     with pytest.raises(ConfigError, match="baseline 'control' must be a run that is trained"):
         study("study.yaml")
+
+
+def test_a_study_may_end_in_a_test_that_needs_the_others_weights(loop, ran):
+    runs = {
+        "ccnet": {"config": "student.yaml", "tested": False},
+        "tables": {
+            "command": "test", "config": "factory.yaml", "overrides": {"data.out": "tables"},
+            "needs": {"trainer.callbacks.recognisers.CCNet": "ccnet"},
+        },
+    }  # fmt: skip
+    _write(loop, {"name": "loop", "runs": runs})
+    study("study.yaml", out="out")
+    weights = "lightning_logs/loop/ccnet/version_0/checkpoints/last.ckpt"
+    assert ran[1][0] == "test" and f"--trainer.callbacks.recognisers.CCNet={weights}" in ran[1]
+    assert "--data.out=tables" in ran[1] and not any("test_ckpt" in word for word in ran[1])
+    study("study.yaml", out="out")
+    assert len(ran) == 2
 
 
 def test_a_run_trains_on_the_folder_that_another_has_generated(loop, ran, monkeypatch):
@@ -349,7 +378,7 @@ def test_each_run_is_a_line_and_is_compared_with_the_baseline_palm_by_palm(loop,
         ({"baseline": "none"}, "baseline 'none' must be a run that is trained"),
         ({"domains": ["IF"]}, "in a study without domains"),
         ({"reference": "paper.yaml"}, "reference goes by domain"),
-        ({"runs": {"real": {"command": "test", "config": "student.yaml"}}}, "command"),
+        ({"runs": {"real": {"command": "validate", "config": "student.yaml"}}}, "command"),
     ],
 )
 def test_a_wrong_study_of_lines_is_refused_by_name(loop, ran, change, message):

@@ -14,6 +14,7 @@ from hand_photographs import hand, write_folder
 from pictures import save
 
 from palmforge.callbacks import DeidentificationWriter
+from palmforge.data.deidentification.methods import Method
 from palmforge.data.deidentification.photographs import Photograph, Preparation, look_at
 from palmforge.data.deidentification.segmentation import everything
 from palmforge.data.images import read_image
@@ -169,3 +170,38 @@ def test_the_writer_says_whose_data_it_is(tmp_path):
     for settings in ({"jpeg_quality": 0}, {"feather": 0.5}):
         with pytest.raises(ConfigError, match="DeidentificationWriter"):
             DeidentificationWriter(str(tmp_path), **settings)
+
+
+def test_each_method_of_a_test_has_its_own_exemplars_and_alpha(tmp_path):
+    for identity in range(2):
+        save(tmp_path / f"{identity}.png", hand(identity)[0])
+    everything_cut = Preparation(SIDE, ("s", "m", "f"), 2)
+    found = [
+        look_at(tmp_path, f"{n}.png", _Finds(hand(n)[1]), everything, everything_cut)
+        for n in range(2)
+    ]
+    own = {
+        "ours": Method(), "s": Method(exemplars=["s"], alpha=0.0),
+        "m+f": Method(exemplars=["m", "f"]), "black": Method(baseline="masking"),
+    }  # fmt: skip
+    model = fresh(methods=own)
+    nobody = Photograph("none.png", reason="no hand found")
+    batch = {
+        "photographs": [found[0], nobody, found[1]], "batch_size": 8, "exemplars": ["s", "m"]
+    }  # fmt: skip
+    made = model.test_step(batch, 0)
+    assert list(made["repainted"]) == ["ours", "s", "m+f"]  # a baseline needs no model
+    assert [len(one) for one in made["repainted"]["ours"]] == [2, 0, 2]
+    assert [len(one) for one in made["repainted"]["s"]] == [1, 0, 1]
+    hands = [found[0].hands[0], found[1].hands[0]]
+    shown = {"ours": [0, 1], "s": [0], "m+f": [1, 2]}
+    for name, rows in shown.items():
+        chosen = [replace(one, exemplars=one.exemplars[rows]) for one in hands]
+        expected = model.repaint(chosen, [one.seeds[0] for one in hands], own[name].alpha)
+        for got, want in zip(
+            (made["repainted"][name][i][0] for i in (0, 2)), expected, strict=True
+        ):
+            assert (got.int() - want.int()).abs().max() <= 1  # another batch
+    fused = model.parts.embed(torch.stack([hands[0].exemplars[:2]])).mean(1)[0]
+    torch.testing.assert_close(made["embeddings"][0], fused, rtol=1e-4, atol=1e-5)
+    assert made["embeddings"][1] is None

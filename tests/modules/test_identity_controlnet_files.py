@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import pytest
 import torch
+from conftest import ROOT
 from controlnets import batch, controlnet, ready, references
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
-from generators import SIZE, base, trained
+from generators import SIZE, base, trained, trainer
 from generators import ready as generator
+from PIL import Image
 from runs import load
 from safetensors.torch import load_file
 
 from palmforge.commands.generator_export import export
-from palmforge.errors import CheckpointError
-from palmforge.modules.identity_controlnet import load_controlnet
+from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.synthetic.render import render_roi
+from palmforge.errors import CheckpointError, ConfigError
+from palmforge.modules.controlnet_files import PRETRAINED_PATH
+from palmforge.modules.identity_controlnet import IdentityControlNet, load_controlnet
+from palmforge.modules.identity_generator import IdentityGenerator
+from palmforge.modules.stable_diffusion import EMBEDDED_PATH
 from palmforge.networks.lora import LoraSettings
+from palmforge.recognition.weights import EMBEDDED
+
+DOCS = ROOT / "docs" / "captures.md"
 
 PROMPTS, SEEDS = ["a left palm", "a right palm, flash"], [3, 4]
 PALMS = references(2)
@@ -103,6 +116,76 @@ def test_an_exported_one_with_a_dial_is_the_one_that_was_exported(tmp_path):
     (tmp_path / "identity.json").unlink()
     with pytest.raises(CheckpointError, match=r"no identity\.json of `train\.py generator export`"):
         load_controlnet(str(tmp_path))
+
+
+def test_digests_are_of_the_weights_that_are_named(tmp_path):
+    generator().export(tmp_path / "lora")
+    ready(**TOKENS).export(tmp_path / "controlnet")
+    named = {"lora": str(tmp_path / "lora"), "controlnet": str(tmp_path / "controlnet")}
+    before = controlnet(**named, **TOKENS).digests()
+    names = {"pretrained_model", "controlnet", "lora", "recogniser"}
+    assert before.keys() == {f"{name}_sha256" for name in names}
+    assert before["controlnet_sha256"] == checkpoint_digest(tmp_path / "controlnet")
+    assert before["pretrained_model_sha256"] == checkpoint_digest(base())
+    assert before["recogniser_sha256"] == checkpoint_digest(EMBEDDED["synthetic-only"])
+    ready(**TOKENS, eta=1.0).export(tmp_path / "controlnet")  # another one under the same path
+    after = controlnet(**named, **TOKENS).digests()
+    assert {name for name in before if before[name] != after[name]} == {"controlnet_sha256"}
+    packaged = controlnet(
+        pretrained_model_name_or_path="embedded", controlnet="pretrained", similarity_weight=0.1
+    ).digests()
+    assert packaged["controlnet_sha256"] == checkpoint_digest(PRETRAINED_PATH)
+    assert packaged["pretrained_model_sha256"] == checkpoint_digest(EMBEDDED_PATH)
+    assert IdentityGenerator(None).digests() == {"pretrained_model_sha256": None}
+
+
+def test_one_of_another_size_is_told_and_that_of_the_package_refused(tmp_path):
+    ready().export(tmp_path)
+    for size, told in ((2 * SIZE, True), (SIZE, False)):
+        module = controlnet(controlnet=str(tmp_path), image_size=size)
+        module.trainer = trainer(None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            module.on_predict_start()
+        words = f"data.image_size: {size}, but model.controlnet={tmp_path} was trained for {SIZE}"
+        assert any(words in str(one.message) for one in caught) == told
+    packaged = IdentityControlNet(controlnet="pretrained", image_size=128)
+    packaged.trainer = trainer(None)
+    with pytest.raises(ConfigError, match=r"image_size: 128, .*=pretrained was trained for 64 pix"):
+        packaged.on_predict_start()
+
+
+def test_a_checkpoint_for_another_size_is_told_where_it_predicts(tmp_path):
+    checkpoint = load(saved(ready(), tmp_path / "one.ckpt"))
+    module = controlnet(image_size=2 * SIZE)
+    module.trainer = trainer(None)
+    module.trainer.predicting = True
+    with pytest.warns(UserWarning, match=f"image_size: {2 * SIZE}, .* trained for {SIZE} pixels"):
+        module.on_load_checkpoint(checkpoint)
+
+
+def test_the_lines_of_the_docs_feed_plain_diffusers(tmp_path, monkeypatch):
+    lines = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = (block for block in lines if "StableDiffusionControlNetPipeline" in block)
+    module = ready(
+        pretrained_model_name_or_path="embedded", image_size=64, conditions=("lines", "reference")
+    )
+    export(saved(module, tmp_path / "one.ckpt"), str(tmp_path / "controlnet"))
+    Image.fromarray(render_roi(1, 1, "IN", 64, seed=5)[0]).save(tmp_path / "palm.png")
+    monkeypatch.chdir(tmp_path)
+    told: dict = {}
+    exec(example, told)
+    assert told["hint"].shape == (1, 6, 64, 64)
+    assert torch.equal(told["hint"], module.conditions.control(told["palm"]))
+    assert told["capture"].size == (64, 64)
+
+
+def test_pretrained_is_not_exported_but_named(tmp_path):
+    with pytest.raises(ConfigError, match="pretrained is in diffusers' layout already") as error:
+        export("pretrained", str(tmp_path / "out"))
+    for folder in (PRETRAINED_PATH, EMBEDDED_PATH):
+        assert str(folder) in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_exported_in_half(tmp_path):

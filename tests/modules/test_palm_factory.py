@@ -16,9 +16,13 @@ from factories import content
 from generators import SIZE, trainer
 from runs import in_a_process
 
+from palmforge.data.generation.output import checkpoint_digest
 from palmforge.data.layouts import scan
 from palmforge.errors import CheckpointError, ConfigError, DataError
+from palmforge.modules.controlnet_files import PRETRAINED_PATH
 from palmforge.modules.palm_factory import PalmFactory
+from palmforge.modules.stable_diffusion import EMBEDDED_PATH
+from palmforge.recognition.weights import EMBEDDED
 
 PALMS, CAPTURES = 4, 3
 PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp_fork")
@@ -121,7 +125,7 @@ def test_one_and_two_processes_and_a_killed_one_make_the_same_set(predict):
     assert self_made.problems == {}
     assert len(self_made.records) == PALMS * CAPTURES
     assert len({record.identity for record in self_made.records}) == PALMS
-    assert {"consistency", "surplus"} <= {row["reason"] for row in rows(killed, "attempts")}
+    assert {"consistency", "not needed"} <= {row["reason"] for row in rows(killed, "attempts")}
 
 
 def test_a_generator_and_a_dial_by_their_checkpoints_are_in_every_row(predict, checkpoints):
@@ -138,6 +142,7 @@ def test_a_generator_and_a_dial_by_their_checkpoints_are_in_every_row(predict, c
         assert row["controlnet"] == checkpoints["dial"]
         assert row["generator"] == checkpoints["generator"]
         assert len(row["controlnet_sha256"]) == len(row["generator_sha256"]) == 64
+        assert len(row["recogniser_sha256"]) == len(row["controlnet.recogniser_sha256"]) == 64
         assert row["controlnet.similarity"] == 0.5 and row["recogniser"] == "synthetic-only"
         assert row["controlnet.num_inference_steps"] == row["generator.num_inference_steps"] == 2
     before = content(out)
@@ -173,6 +178,61 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     with pytest.raises(error, match=what):
         predict("out", *(setting.format(**checkpoints) for setting in settings))
     assert not list((tmp_path).glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "what"),
+    [
+        (["--model.generator=no.ckpt"], CheckpointError, "model.generator: no checkpoint"),
+        (["--model.recogniser=mtcc"], ConfigError, "model.recogniser: mtcc makes codes"),
+        (["--model.eta=1.5"], ConfigError, r"model.eta: 1.5 is not in \[0, 1\]"),
+        (["--model.shared_steps=-1"], ConfigError, "model.shared_steps: -1 is less than 0"),
+        (["--model.controlnet={folder}", "--model.similarity=1"], ConfigError, "has no dial"),
+        (["--model.controlnet={folder}", "--data.image_size=64"], ConfigError, "was trained for"),
+        (["--model.controlnet=pretrained"], ConfigError, "image_size: 32, but .* for 64 pixels"),
+        (["--trainer.callbacks=[]"], ConfigError, "FactoryWriter is missing"),
+        (["--data.out={tmp_path}"], ConfigError, "data.out: .* no factory made"),
+        (["--data=GenerationDataModule", "--data.image_size=32"], ConfigError, "is for FactoryDa"),
+    ],
+)  # fmt: skip
+def test_what_needs_no_model_to_be_known_is_refused_before_one_is_loaded(
+    predict, tmp_path, monkeypatch, settings, error, what
+):
+    for load in ("load_controlnet", "load_generator"):
+        monkeypatch.setattr(f"palmforge.modules.palm_factory.{load}", never)
+    folder = tmp_path / "controlnet"
+    controlnets.ready().export(folder)
+    with pytest.raises(error, match=what):
+        predict("out", *(setting.format(folder=folder, tmp_path=tmp_path) for setting in settings))
+
+
+def test_other_settings_are_refused_before_a_model_is_loaded(predict, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "factory.json").write_text('{"format_version": 1, "size": 32, "seed": 9}')
+    monkeypatch.setattr("palmforge.modules.palm_factory.load_controlnet", never)
+    with pytest.raises(ConfigError, match=r"captures: not told there, 3 now; .* 9 there, 1 now"):
+        predict("out")
+
+
+def test_weights_of_the_package_are_known_by_their_content():
+    told = PalmFactory().digests()
+    assert told == {
+        "controlnet_sha256": checkpoint_digest(PRETRAINED_PATH),
+        "generator_sha256": checkpoint_digest(EMBEDDED_PATH),
+        "recogniser_sha256": checkpoint_digest(EMBEDDED["synthetic-only"]),
+    }
+    assert PalmFactory(generator="world:IF").digests()["generator_sha256"] is None
+
+
+def test_without_a_logger_nothing_lies_beside_the_set(predict, tmp_path):
+    before = set(tmp_path.iterdir())
+    out = predict("out", "--trainer.logger=false", "--data.num_identities=1")
+    assert set(tmp_path.iterdir()) - before == {out} and (out / "manifest.parquet").exists()
+
+
+def never(*_) -> None:
+    pytest.fail("a model was loaded")
 
 
 def test_training_it_is_refused(cli, config):

@@ -3,6 +3,7 @@
 from palmforge.callbacks.best_checkpoint import BestCheckpoint
 from palmforge.callbacks.cache_latents import CacheLatents
 from palmforge.callbacks.code_writer import CodeWriter
+from palmforge.callbacks.deidentification_report import DeidentificationReport
 from palmforge.callbacks.deidentification_writer import DeidentificationWriter
 from palmforge.callbacks.ema import WeightEMA
 from palmforge.callbacks.evaluation_report import EvaluationReport
@@ -20,6 +21,7 @@ __all__ = [
     "BestCheckpoint",
     "CacheLatents",
     "CodeWriter",
+    "DeidentificationReport",
     "DeidentificationWriter",
     "EvaluationReport",
     "FactoryWriter",

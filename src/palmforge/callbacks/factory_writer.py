@@ -47,14 +47,14 @@ class FactoryWriter(L.Callback):
         """Whose directory it is.
 
         Raises:
-            ConfigError: If none is known, or the model is no factory.
+            ConfigError: If none is known, it has something else in it, or the model is no factory.
         """
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         plan = getattr(datamodule, "plan", None)
         self._plan = plan if stage == "predict" and isinstance(plan, FactoryPlan) else None
         if self._plan is None:
             return
-        if not hasattr(pl_module, "digests"):
+        if not getattr(pl_module, "makes_sets", False):
             raise ConfigError(
                 f"model: FactoryDataModule is for PalmFactory, not for {type(pl_module).__name__}"
             )
@@ -66,6 +66,7 @@ class FactoryWriter(L.Callback):
         self._plan.ready = False
         self._size = datamodule.image_size
         self._is_first = trainer.is_global_zero
+        on_rank_zero(trainer, self._check_directory)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claims the directory and reads what is there; the models are loaded now.
@@ -121,15 +122,26 @@ class FactoryWriter(L.Callback):
             )
         trainer.strategy.barrier("tables written")
 
+    def _check_directory(self) -> None:
+        """What can be refused before the models are loaded."""
+        if (path := self._store.out / SETTINGS).exists():
+            check_settings(path, self._settings(), "data.out", partly=True)
+        else:
+            refuse_foreign(self._store.out, "data.out", "no factory made")
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides the set, but for the models."""
+        assert self._plan is not None
+        return {
+            "format_version": FORMAT_VERSION, "size": self._size,
+            "shard_identities": self._store.shard_identities, **self._plan.settings(),
+        }  # fmt: skip
+
     def _look(self) -> tuple[list[Row], set[int]]:
         """The rows that are there, and the palms in the set, of a directory that is ours."""
         assert self._plan is not None
         out, path = self._store.out, self._store.out / SETTINGS
-        settings = {
-            "format_version": FORMAT_VERSION, "size": self._size,
-            "shard_identities": self._store.shard_identities,
-            **self._made_by, **self._plan.settings(),
-        }  # fmt: skip
+        settings = {**self._settings(), **self._made_by}
         for name in ("controlnet", "generator", "recogniser"):  # paths: their digests are compared
             if settings.get(f"{name}_sha256") is not None:
                 settings.pop(name)
@@ -173,6 +185,8 @@ class FactoryWriter(L.Callback):
             f"{self._plan.num_complete:,} of {self._plan.num_identities:,} palms, "
             f"{self._progress()}; rejected: {told or 'none'}"
         )
+        if self._plan.num_surplus:
+            line += f"; not needed: {self._plan.num_surplus:,}"
         made = self._plan.num_kept - self._kept_before
         seconds = time.monotonic() - self._began
         if made > 0 and seconds > 0:

@@ -43,7 +43,8 @@ class ImageWriter(BasePredictionWriter):
     image's place in the plan), `identity`, `prompt`, `seed`, `checkpoint`, `size` (pixels), and the
     module's `provenance`. All processes write as batches come; a run that was killed loses a batch
     of each at most. The same command then goes on: `OUT/generation.json` tells what decides the
-    pictures (provenance, checkpoint, prompts, seed, batch size; not their number: a set can grow).
+    pictures (provenance, SHA-256 of checkpoint and of other weights, prompts, seed, batch size; not
+    their number: a set can grow).
 
     Other modules' `predict` is left alone: this writes where the DataModule has a `plan`
     (`GenerationPlan`) and a prediction has an `image` ([B, 3, H, W] uint8 RGB, with `index` [B],
@@ -75,14 +76,19 @@ class ImageWriter(BasePredictionWriter):
         given = getattr(datamodule, "out", None) or self.directory
         self._out = output_folder(trainer, given, _KEY)
         self._provenance: dict[str, str | int | float] = getattr(pl_module, "provenance", {})
+        # Of gigabytes; a module of which nothing is known by name has none.
+        self._digests = on_rank_zero(trainer, getattr(pl_module, "digests", dict))
         self._image_size = getattr(pl_module, "image_size", 0)
         self._done = on_rank_zero(trainer, self._look)
         self._claimed = False
         self._plan.leave_out(self._done, at_least=trainer.world_size)
         rank_zero_info(f"{self._out}: {_progress(self._done, self._plan)} are there already")
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Claims the directory. In `setup`, Lightning does not yet tell the checkpoint."""
+    def on_predict_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Claims the directory. In `setup`, Lightning does not yet tell the checkpoint.
+
+        Not at `on_predict_start`, where modules may still refuse what they are asked for.
+        """
         if self._plan is not None:
             on_rank_zero(trainer, lambda: self._claim(trainer.ckpt_path))
             self._claimed = True
@@ -105,7 +111,7 @@ class ImageWriter(BasePredictionWriter):
         if stage != "predict" or self._plan is None:
             return
         if not self._claimed:
-            self.on_predict_start(trainer, pl_module)
+            self.on_predict_epoch_start(trainer, pl_module)
         trainer.strategy.barrier("images written")
         if trainer.is_global_zero:
             with told_if_full(self._out, self._written):
@@ -159,6 +165,7 @@ class ImageWriter(BasePredictionWriter):
         return {
             "format_version": FORMAT_VERSION,
             **{f"provenance.{name}": value for name, value in self._provenance.items()},
+            **self._digests,
             **self._plan.settings(),
             "size": self._image_size,
         }

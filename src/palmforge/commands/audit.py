@@ -36,7 +36,8 @@ from palmforge.metrics.privacy import MIN_GROUPS, membership
 from palmforge.recognition import EmbeddingRecognizer, load_embedding
 from palmforge.report import Details, PairList, Plot, to_markdown, write_report
 
-AUDIT, LEAKS = "audit.json", 3  # the file, and the exit code of a set that leaks
+AUDIT = "audit.json"
+LEAKS, NOT_MEASURABLE = 3, 4  # exit codes
 _CHANGED = 60  # training pictures that are changed and looked for
 _ENOUGH = 0.9  # of the JPEGs among them: else a pass would say nothing
 _PALMS = tuple[PalmSet, list[PalmRecord]]
@@ -68,7 +69,10 @@ def audit(
     synthetic_dir: str = "data/synthetic",
     seed: int = 0,
 ) -> None:
-    """Looks for training pictures and palms in a generated set; exits with 3 if it leaks.
+    """Looks for training pictures and palms in a generated set.
+
+    Exits with 0 if it passes, 3 if it leaks, 4 if no leak was found but a false match rate is not
+    measurable (too few pictures), 2 if it could not be audited.
 
     Writes report.html, report.md and audit.json. Everything is measured against held-out palms,
     which the generator has not seen; the more of them, the smaller a leak that can be told from
@@ -263,7 +267,7 @@ def _remarks(
 
 
 def _show(report: Any, found: Audit, path: Path) -> None:
-    """Prints it, and ends with `LEAKS` where it leaks."""
+    """Prints it, and ends with `LEAKS` where it leaks, `NOT_MEASURABLE` where that is not known."""
     console = Console(markup=False, highlight=False, width=max(160, Console().width))
     hidden = (Plot, Details, PairList)
     blocks = [block for block in report.blocks if not isinstance(block, hidden)]
@@ -279,6 +283,8 @@ def _show(report: Any, found: Audit, path: Path) -> None:
             "have been found, so that nothing is ruled out. Name more held-out identities; or some "
             "of them lie as near to training palms as copies do: see the report"
         )
+    if found.not_measurable:
+        raise SystemExit(NOT_MEASURABLE)
 
 
 def _plain(value: Any) -> Any:

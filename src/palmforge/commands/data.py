@@ -21,6 +21,7 @@ from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.synthetic import XJTU_PRESETS, SyntheticPalms
 from palmforge.data.synthetic.dataset import MANIFEST
+from palmforge.data.webdataset import openable
 from palmforge.errors import BadImage, ConfigError
 
 
@@ -111,7 +112,7 @@ def _look(record: PalmRecord, verify: bool) -> tuple[tuple[int, int] | None, str
         if verify:
             image, _ = read_image(record.path)
             return (image.shape[1], image.shape[0]), None
-        with Image.open(record.path) as picture:
+        with Image.open(openable(record.path)) as picture:
             return picture.size, None
     except BadImage as bad:
         return None, bad.reason

@@ -13,7 +13,7 @@ from palmforge.errors import BadImage, ConfigError, DataError
 
 
 def generated_set(images: str) -> Scan:
-    """The pictures of `images`, a folder of `identity/image`.
+    """The pictures of `images`, a folder of `identity/image` or of a factory's shards.
 
     Raises:
         ConfigError: There is no such folder, or nothing in it.

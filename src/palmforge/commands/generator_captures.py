@@ -16,6 +16,7 @@ from palmforge.data.generation.captures import CapturePlan
 from palmforge.data.progress import progress_bar
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.evaluation.identity import Setting
+from palmforge.modules.controlnet_files import folder_of
 from palmforge.modules.identity_controlnet import IdentityControlNet, load_controlnet
 from palmforge.modules.sampling import NoiseSeeds, sample_latents
 
@@ -41,6 +42,38 @@ def loaded(checkpoint: str, averaged: bool, **changes: float | None) -> Identity
     return net.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def check_asked(
+    checkpoint: str,
+    similarities: Sequence[float] | None,
+    shared_steps: Sequence[int],
+    eta: float | None,
+) -> None:
+    """Refuses what no ControlNet can do, before one is loaded.
+
+    Args:
+        checkpoint: Of a run of `IdentityControlNet`.
+        similarities: m; None: not given.
+        shared_steps: K.
+        eta: Of DDIM; None: not given.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+        ConfigError: m or η out of range, a value twice, or no K.
+    """
+    if not folder_of(checkpoint).expanduser().exists():
+        raise CheckpointError(f"checkpoint: no checkpoint {checkpoint!r}")
+    for m in similarities or ():
+        if not -1 <= m <= 1:
+            raise ConfigError(f"similarities: {m:g} is not in [-1, 1]")
+    if not shared_steps or min(shared_steps) < 0:
+        raise ConfigError(f"shared_steps: numbers >= 0 are needed, got {list(shared_steps)}")
+    for key, values in (("similarities", similarities or ()), ("shared_steps", shared_steps)):
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{key}: {list(values)} has a value twice")
+    if eta is not None and not 0 <= eta <= 1:
+        raise ConfigError(f"eta: {eta:g} is not in [0, 1]")
+
+
 def settings_of(
     net: IdentityControlNet, similarities: Sequence[float] | None, shared_steps: Sequence[int]
 ) -> tuple[list[Setting], list[Setting]]:
@@ -48,11 +81,12 @@ def settings_of(
 
     Args:
         net: The ControlNet.
-        similarities: m; None: −1, −0.5 … 1 where there is a dial. Without any noise shared.
-        shared_steps: K, each with the module's own m.
+        similarities: m, checked; None: −1, −0.5 … 1 where there is a dial. Without any noise
+            shared.
+        shared_steps: K, checked; each with the module's own m.
 
     Raises:
-        ConfigError: m out of range, one of them twice, no K, or no dial.
+        ConfigError: There is no dial.
     """
     if similarities is not None and not net.has_dial:
         raise ConfigError(
@@ -61,14 +95,6 @@ def settings_of(
         )
     if similarities is None:
         similarities = (-1.0, -0.5, 0.0, 0.5, 1.0) if net.has_dial else ()
-    for m in similarities:
-        if not -1 <= m <= 1:
-            raise ConfigError(f"similarities: {m:g} is not in [-1, 1]")
-    if not shared_steps or min(shared_steps) < 0:
-        raise ConfigError(f"shared_steps: numbers >= 0 are needed, got {list(shared_steps)}")
-    for key, values in (("similarities", similarities), ("shared_steps", shared_steps)):
-        if len(set(values)) < len(values):
-            raise ConfigError(f"{key}: {list(values)} has a value twice")
     own = net.similarity if net.has_dial else None
     dial = [Setting(float(m), 0) for m in sorted(similarities)]
     return dial, [Setting(own, k) for k in sorted(shared_steps)]
@@ -80,18 +106,15 @@ def prepare_noise(net: IdentityControlNet, most: int, eta: float | None) -> str 
     Args:
         net: Its η is set, for all settings: only so can they be compared.
         most: The largest K.
-        eta: Of DDIM; None: the module's own, or 1 where that gives no noise and K > 0.
+        eta: Of DDIM, checked; None: the module's own, or 1 where that gives no noise and K > 0.
 
     Returns:
         What is to be said of it.
 
     Raises:
-        ConfigError: η is out of range, K is more than there are steps, or the sampler never adds
-            noise.
+        ConfigError: K is more than there are steps, or the sampler never adds noise.
     """
     if eta is not None:
-        if not 0 <= eta <= 1:
-            raise ConfigError(f"eta: {eta:g} is not in [0, 1]")
         net.eta = eta
     remark = None
     try:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from palmforge.commands.generator_captures import (
     Sampler,
+    check_asked,
     loaded,
     prepare_noise,
     run_config,
@@ -123,21 +124,24 @@ def identity(
         num_inference_steps=(1 if num_inference_steps is None else num_inference_steps, 1),
     )  # fmt: skip
     words = draw_prompts(_PROMPTS, seed=seed) if prompts is None else read_prompts(prompts)
+    check_asked(checkpoint, similarities, shared_steps, eta)
+    config = run_config(checkpoint)
+    _check_seed(references, synthetic, config)
+    known = {name: load(name) for name in _asked(recogniser)}  # small beside the ControlNet
     net = loaded(
         checkpoint, averaged, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, control_guidance_scale=control_guidance_scale,
     )  # fmt: skip
     dial, noise = settings_of(net, similarities, shared_steps)
     remarks = [prepare_noise(net, max(shared_steps), eta)]
-    config = run_config(checkpoint)
     side = synthetic.size if references == SYNTHETIC else net.image_size
     data = EvaluationData(
         references, layout, domains, replace(roi, size=side), localizer, False,
         cache_dir, num_workers, replace(synthetic, num_identities=num_identities), synthetic_dir,
     )  # fmt: skip
-    _check_held_out(data, config, net.image_size)
+    _check_large_enough(data, net.image_size)
     names = asked_recognisers(recogniser, net, config)
-    recognisers = {name: load(name) for name in names}
+    recognisers = {name: known[name] if name in known else load(name) for name in names}
     palms = reference_palms(data, num_identities, captures, net.image_size)
     judges = [appoint(name, one, names[name], palms.pictures) for name, one in recognisers.items()]
     remarks += [_of_training(data, config), *_remarks(net, data, palms, judges, captures)]
@@ -162,18 +166,20 @@ def _checked(out: str, **least: tuple[int, int]) -> Path:
     return folder
 
 
-def _check_held_out(data: EvaluationData, config: dict[str, Any] | None, side: int) -> None:
-    """Raises where palms are those of the training, or smaller than the model's pictures."""
-    if data.root != SYNTHETIC:
-        return
-    if data.synthetic.size < side:
+def _check_large_enough(data: EvaluationData, side: int) -> None:
+    """Raises where rendered palms are smaller than the model's pictures."""
+    if data.root == SYNTHETIC and data.synthetic.size < side:
         raise ConfigError(
             f"synthetic.size: palms of {data.synthetic.size} pixels are too small for a model of "
             f"{side}; take {side * 5 // 4}"
         )
+
+
+def _check_seed(references: str, synthetic: SyntheticPalms, config: dict[str, Any] | None) -> None:
+    """Raises where rendered palms are those of the training."""
     theirs = {} if config is None else config["data"]
     seed = (theirs.get("synthetic") or {}).get("seed")
-    if theirs.get("root") == SYNTHETIC and seed == data.synthetic.seed:
+    if references == theirs.get("root") == SYNTHETIC and seed == synthetic.seed:
         raise ConfigError(
             f"synthetic.seed: the ControlNet was trained on palms of the seed {seed}; name another"
         )
@@ -201,9 +207,7 @@ def asked_recognisers(
     Raises:
         ConfigError: None is named.
     """
-    asked = [recogniser] if isinstance(recogniser, str) else list(dict.fromkeys(recogniser))
-    if not asked:
-        raise ConfigError("recogniser: name one or more")
+    asked = _asked(recogniser)
     own = net.recogniser if _learned(net, config) else None
     if own is None:
         return dict.fromkeys(asked, False)
@@ -215,6 +219,13 @@ def asked_recognisers(
             stacklevel=3,
         )
     return {own: True, **dict.fromkeys(others, False)}
+
+
+def _asked(recogniser: str | list[str]) -> list[str]:
+    asked = [recogniser] if isinstance(recogniser, str) else list(dict.fromkeys(recogniser))
+    if not asked:
+        raise ConfigError("recogniser: name one or more")
+    return asked
 
 
 def _learned(net: IdentityControlNet, config: dict[str, Any] | None) -> bool:

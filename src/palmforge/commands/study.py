@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ def study(
     Args:
         study_file: The study's YAML (configs/study/).
         out: Where the tables go; null: results/<name>.
-        dry_run: Lists the runs and does nothing.
+        dry_run: Lists the runs, as commands that a shell takes, and does nothing.
         logs: Where runs are kept.
         overrides: Settings for all runs that are tested, on top of the study's, as
             --overrides '{"data.root": "/data/XJTU-UP", "trainer.devices": 8}'
@@ -55,12 +56,11 @@ def study(
     spec = read_study(study_file)
     spec.overrides |= _flat(overrides or {})
     plan = make_plan(spec, logs)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     target = Path(out or f"results/{spec.name}")
     if dry_run:
         for item in plan:
-            state = "done" if item.version else "to do"
-            console.print(f"{state:5}  {item.label}: {' '.join(item.command())}")
+            console.print(_listed(item))
         return
     check_writable(target, "out")
     reference = load_reference(spec.reference) if spec.reference else None
@@ -69,13 +69,24 @@ def study(
         if item.version:
             console.print(f"{label}: done, skipped")
         else:
-            console.print(f"{label}: {'training' if item.generated is None else 'generating'}")
+            console.print(f"{label}: {_DOING[item.arguments[0]]}")
             _run(item, console)
         _write(target, spec, _results(plan), reference)
     if not _results(plan):
         return
     console.print((target / "results.md").read_text(encoding="utf-8"))
     console.print(f"tables and figures: {target}")
+
+
+_DOING = {"fit": "training", "predict": "generating", "test": "testing"}
+
+
+def _listed(item: Planned) -> str:
+    """A run's label as a comment, then its command, a flag a line."""
+    command, *flags = item.command()
+    lines = [shlex.join(["python", sys.argv[0], command]), *(shlex.quote(flag) for flag in flags)]
+    state = "done" if item.version else "to do"
+    return f"# {item.label} ({state})\n" + " \\\n  ".join(lines) + "\n"
 
 
 def _run(item: Planned, console: Console) -> None:
@@ -94,16 +105,24 @@ def _run(item: Planned, console: Console) -> None:
     if code:
         raise TrainingError(
             f"study: {item.label} ended with status {code}. Mend it and start the "
-            "study again: what is done is kept. The command was:\n  train.py " + " ".join(arguments)
+            "study again: what is done is kept. The command was:\n  train.py "
+            + shlex.join(arguments)
         )
     version = item.generated
     if version is None:
-        last = RESULTS_NAME if item.is_judged else f"checkpoints/{item.checkpoint}.ckpt"
+        last = _last_written(item)
         written = item.folder.glob(f"version_*/{last}")
         newest = max(written, key=lambda path: path.stat().st_mtime)
         version = newest.parents[len(Path(last).parts) - 1]
     write_marker(item, {**marker, "version": str(version)})
     console.print(f"  {time.time() - started:.0f} s, {version}")
+
+
+def _last_written(item: Planned) -> str:
+    """What of a run's folder is there when it has ended well."""
+    if item.is_judged:
+        return RESULTS_NAME
+    return "run.json" if item.arguments[0] == "test" else f"checkpoints/{item.checkpoint}.ckpt"
 
 
 def _results(plan: list[Planned]) -> list[RunResult]:

@@ -29,7 +29,8 @@ class RunSpec:
             (`model.teacher_ckpt: teacher`), or of a `predict` run the folder that it has written
             (`data.added: palms`).
         overrides: Setting → value, for this run.
-        command: `fit`, which is tested too, or `predict`: palms for other runs, in no table.
+        command: `fit`, which is tested too; `predict`: palms for other runs; or `test` of a model
+            that needs others' weights and writes tables of its own. The last two are in no table.
         tested: Whether a `fit` is; if not, it trains what other runs need, and is in no table.
     """
 
@@ -37,7 +38,7 @@ class RunSpec:
     layers: list[str] = field(default_factory=list)
     needs: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
-    command: Literal["fit", "predict"] = "fit"
+    command: Literal["fit", "predict", "test"] = "fit"
     tested: bool = True
 
     @property

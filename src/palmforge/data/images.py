@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from palmforge.data.webdataset import openable
 from palmforge.errors import BadImage
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -23,7 +24,7 @@ def read_image(path: str | Path, min_scale: float = 1.0) -> tuple[np.ndarray, fl
     Grey, palette, CMYK, 16-bit and transparent pictures become 8-bit RGB; EXIF rotation is applied.
 
     Args:
-        path: The file.
+        path: The file; or one in a factory's shard, `shard-000000.tar/000012-003.png`.
         min_scale: In (0, 1]. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but not below
             this scale: decoding 12 megapixels to cut a 160-pixel ROI would be most of the work.
 
@@ -36,7 +37,7 @@ def read_image(path: str | Path, min_scale: float = 1.0) -> tuple[np.ndarray, fl
         BadImage: If the file cannot be decoded as a whole.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(openable(path)) as picture:
             scale = 1.0
             if min_scale < 1.0:
                 full_width = picture.width

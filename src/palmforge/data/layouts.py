@@ -5,7 +5,8 @@ Layouts:
 * `xjtu_up`: `ROOT/{device}/{Flash|Nature}/{L|R}_{NNN}/IMG_*.JPG`, as XJTU-UP is released, both as
   280 × 280 ROI crops and as full photographs with key points (palmforge.data.keypoints);
 * `folder`: `ROOT/{identity}/image`, any depth-one collection. A folder named like `L_007`, `007_L`
-  or `7-left` also tells the hand and the subject. Key points: `ROOT/keypoints.csv`, or JSON files;
+  or `7-left` also tells the hand and the subject. Key points: `ROOT/keypoints.csv`, or JSON files.
+  Pictures in a factory's shards, `ROOT/shard-000000.tar`, are read where they are;
 * the public databases of palmforge.data.databases, by their released names (docs/databases.md).
   Key points: `ROOT/keypoints.csv`, or JSON files.
 """
@@ -24,6 +25,7 @@ from palmforge.data.databases.reader import expected
 from palmforge.data.images import is_image
 from palmforge.data.records import PalmRecord, Point
 from palmforge.data.sidecar import Sidecar
+from palmforge.data.webdataset import shard_records
 from palmforge.errors import DataError
 
 Layout = Literal[
@@ -106,6 +108,11 @@ def _nothing(result: Scan, asked: str) -> str:
     if asked == "auto":
         others = ", ".join(name for name in LAYOUTS if name not in ("auto", *_EXPECTED))
         message += f". A public database is read by its name, layout= one of {others}"
+    if any(Path(result.root).glob("*.tar")):
+        message += (
+            ". Of tar files only a factory's (shard-000000.tar) are read; make others as files "
+            "(data.shard_identities=0, or `data synthesize` without --shard_size)"
+        )
     problem = next((f". First problem: {p}: {r}" for p, r in result.problems.items()), "")
     return message + problem
 
@@ -189,6 +196,7 @@ def _scan_folder(top: Path, result: Scan) -> None:
             result.records.append(
                 PalmRecord(str(path), subject, hand, identity_dir.name, keypoints=points)
             )
+    result.records += shard_records(top)
 
 
 def _with_points(

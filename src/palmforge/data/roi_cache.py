@@ -27,6 +27,7 @@ from palmforge.data.images import read_image, scale_points
 from palmforge.data.progress import progress_bar
 from palmforge.data.records import PalmRecord
 from palmforge.data.roi import extract_roi, quad_side, xjtu_roi_quad
+from palmforge.data.webdataset import file_of
 from palmforge.errors import BadImage, DataError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class RoiCache:
     def key(self, record: PalmRecord) -> str:
         """The entry's name: 32 hexadecimal digits. A missing file has a name too."""
         try:
-            stat = os.stat(record.path)
+            stat = os.stat(file_of(record.path))
             source = [os.path.abspath(record.path), stat.st_size, stat.st_mtime_ns]
         except OSError:
             source = [os.path.abspath(record.path), -1, -1]

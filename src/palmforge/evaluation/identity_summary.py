@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from palmforge.evaluation.finite import finite
 from palmforge.evaluation.identity import FARS, Dial, Findings, Setting
 from palmforge.evaluation.identity_figures import dial_figure, noise_figure, trade_figure
 from palmforge.metrics.comparison import tar_key
@@ -58,7 +59,7 @@ def summarize_identity(
 
 def as_json(found: Findings) -> dict[str, Any]:
     """Figures, and nothing that JSON cannot say."""
-    return _finite({
+    return finite({
         "recognisers": [
             {"name": one.name, "generator_learned_from_it": one.own, "similarity": one.unit}
             for one in found.judges
@@ -163,14 +164,3 @@ def _looks(found: Findings) -> Table:
 
 def _rate(figures: Mapping[str, float], key: str) -> Rate:
     return Rate(figures.get(key, math.nan), figures.get(f"{key}_low"), figures.get(f"{key}_high"))
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity, which JSON has not, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -139,6 +139,15 @@ class Audit:
             )
         return told
 
+    @property
+    def not_measurable(self) -> list[str]:
+        """What the sets are too small for, in words: a set that shows no leak is not clean yet."""
+        return [
+            f"identities at FMR {100 * one.fmr:g} % ({one.refused})"
+            for one in self.matches
+            if one.excess is None
+        ]
+
 
 _WORDS = {
     SAME: "the pixels of a training picture",

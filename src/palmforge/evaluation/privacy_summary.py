@@ -32,24 +32,31 @@ if TYPE_CHECKING:
 
 TITLE = "Privacy audit"
 _LISTED = 50  # leaks in the report; all are in audit.json
+_WORDS = {  # (a leak was found, something is not measurable): the verdict in audit.json
+    (True, True): "leaks", (True, False): "leaks", (False, True): "not measurable",
+    (False, False): "passes",
+}  # fmt: skip
 PictureOf = Callable[[PalmRecord], np.ndarray]
 
 
 def verdict(audit: Audit) -> str:
     """One line."""
+    missing = "not measurable: " + "; ".join(audit.not_measurable) if audit.not_measurable else ""
     if audit.reasons:
-        return "LEAKS: " + "; ".join(audit.reasons)
-    return (
-        f"passes: no picture gives a training picture or palm away, at a false alarm rate of "
+        return "LEAKS: " + "; ".join(filter(None, (*audit.reasons, missing)))
+    clean = (
+        "no picture gives a training picture or palm away, at a false alarm rate of "
         f"{100 * audit.alpha:.2g} % a test"
     )
+    return f"NO PASS: {clean}, but {missing}" if missing else f"passes: {clean}"
 
 
 def as_json(audit: Audit, generated: Seen, training: Seen) -> dict[str, Any]:
     """Figures and every leak."""
     return {
-        "verdict": "leaks" if audit.reasons else "passes",
+        "verdict": _WORDS[bool(audit.reasons), bool(audit.not_measurable)],
         "reasons": audit.reasons,
+        "not_measurable": audit.not_measurable,
         "alpha_per_test": audit.alpha,
         "leaks": names(audit.leaks, generated, training),
         "near_duplicates": asdict(audit.bits),
@@ -176,7 +183,7 @@ def _matches(audit: Audit) -> Table:
     for one in audit.matches:
         name, excess = f"{100 * one.fmr:g} %", one.excess
         if excess is None:
-            rows.append([name, *[None] * 7])
+            rows.append([name, "not measurable", *[None] * 6])
             notes.append(f"FMR {name}: {one.refused}.")
             continue
         rows.append([

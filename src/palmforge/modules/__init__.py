@@ -2,6 +2,7 @@
 
 from palmforge.modules.ccnet import CCNetRecognizer
 from palmforge.modules.deidentifier import Deidentifier
+from palmforge.modules.exemplar_inpainter import ExemplarInpainter
 from palmforge.modules.hashing_student import HashingStudent
 from palmforge.modules.hashing_teacher import HashingTeacher
 from palmforge.modules.identity_controlnet import IdentityControlNet
@@ -14,6 +15,7 @@ from palmforge.modules.recognizer import MarginRecognizer
 __all__ = [
     "CCNetRecognizer",
     "Deidentifier",
+    "ExemplarInpainter",
     "HashingStudent",
     "HashingTeacher",
     "IdentityControlNet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from palmforge.data.deidentification.exemplars import SHARES
+from palmforge.data.deidentification.methods import Method, check_methods
 from palmforge.data.deidentification.photographs import Hand, Photograph
 from palmforge.data.generation.output import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
@@ -20,6 +23,7 @@ from palmforge.modules.exemplar_inpainting import (
     Fusion,
     InpaintingSettings,
     Unmasked,
+    fuse_exemplars,
     inpaint_with_exemplar,
 )
 from palmforge.modules.paint_by_example import PaintByExample, load_paint_by_example
@@ -31,8 +35,9 @@ _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 class Deidentifier(L.LightningModule):
     """A Paint-by-Example that repaints the palms of photographs.
 
-    For `predict` alone, with a `DeidentificationDataModule`, which cuts hands, masks and exemplars,
-    and a `DeidentificationWriter`, which pastes the palms back.
+    With a `DeidentificationDataModule`, which cuts hands, masks and exemplars. `predict`: with a
+    `DeidentificationWriter`, which pastes the palms back. `test`: with a `DeidentificationReport`,
+    which measures what is left of identity, quality and use.
 
     Args:
         pretrained_model_name_or_path: A Paint-by-Example: a hub id, or a folder in its layout.
@@ -47,9 +52,11 @@ class Deidentifier(L.LightningModule):
         eta: Of DDIM.
         scheduler: A class of diffusers (DDIMScheduler, PNDMScheduler is PLMS); null: the model's.
         image_size: Side of a hand's crop, in pixels. Linked to the data's.
+        methods: Rows of the tables of `test`, name → what differs from the settings above. The
+            first is the one that is looked at: pictures, diversity, attack. null: it alone.
     """
 
-    brings_checkpoints = True  # `predict` needs no --ckpt_path
+    brings_checkpoints = True  # neither `predict` nor `test` needs a --ckpt_path
 
     def __init__(
         self,
@@ -64,8 +71,11 @@ class Deidentifier(L.LightningModule):
         eta: float | None = None,
         scheduler: str | None = None,
         image_size: int = 512,
+        methods: dict[str, Method] | None = None,
     ) -> None:
         super().__init__()
+        self.methods = methods or {"de-identified": Method()}
+        check_methods(self.methods)
         if preset not in PRESETS:
             raise ConfigError(f"model.preset: {preset!r} is neither paper nor authors")
         given = {
@@ -97,7 +107,7 @@ class Deidentifier(L.LightningModule):
         Raises:
             ConfigError: Always.
         """
-        raise ConfigError("Deidentifier has nothing to train; use predict")
+        raise ConfigError("Deidentifier has nothing to train; use predict or test")
 
     def configure_model(self) -> None:
         """Loads all parts, frozen; once.
@@ -136,6 +146,8 @@ class Deidentifier(L.LightningModule):
         for network in (self.parts.unet, self.parts.vae, self.parts.image_encoder):
             network.to(self.device)
 
+    on_test_start = on_predict_start
+
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """A group of a `DeidentificationPlan`, repainted.
 
@@ -144,26 +156,55 @@ class Deidentifier(L.LightningModule):
             S]` uint8, or None where what came out is not finite.
         """
         photographs: list[Photograph] = batch["photographs"]
-        jobs = [
-            (hand, seed)
-            for photograph in photographs
-            for hand in photograph.hands
-            for seed in hand.seeds
-        ]
-        made: list[Tensor | None] = []
-        for part in _evenly(jobs, batch["batch_size"]):
-            made += self.repaint([hand for hand, _ in part], [seed for _, seed in part])
-        results = iter(made)
-        repainted = [
-            [[next(results) for _ in hand.seeds] for hand in photograph.hands]
-            for photograph in photographs
-        ]
+        hands = [hand for photograph in photographs for hand in photograph.hands]
+        made = iter(self._repainted(hands, None, batch["batch_size"]))
+        repainted = [[next(made) for _ in photograph.hands] for photograph in photographs]
         return {"photographs": photographs, "repainted": repainted}
 
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """The surest hand of each photograph of a group, by each method that repaints.
+
+        Returns:
+            `photographs`: B; `repainted`: method → for each photograph, of each variant, as in
+            `predict_step`, an empty list where there is no hand. Variants after the first are of
+            the first method alone. `embeddings`: for each photograph the fused exemplars of the
+            first method, `[D]`, or None.
+        """
+        photographs: list[Photograph] = batch["photographs"]
+        hands = [photograph.hands[0] for photograph in photographs if photograph.hands]
+        repainted: dict[str, list[list[Tensor | None]]] = {}
+        for number, (name, method) in enumerate(self.methods.items()):
+            if method.baseline is not None:
+                continue
+            chosen = _showing(hands, method.exemplars or batch["exemplars"])
+            if number > 0:
+                chosen = [replace(hand, seeds=hand.seeds[:1]) for hand in chosen]
+            made = iter(self._repainted(chosen, method.alpha, batch["batch_size"]))
+            repainted[name] = [next(made) if one.hands else [] for one in photographs]
+        first = next(iter(self.methods.values()))
+        shown = _showing(hands, first.exemplars or batch["exemplars"])
+        fused = iter(self._fused(shown))
+        embeddings = [next(fused) if one.hands else None for one in photographs]
+        return {"photographs": photographs, "repainted": repainted, "embeddings": embeddings}
+
+    def _repainted(
+        self, hands: Sequence[Hand], alpha: float | None, batch_size: int
+    ) -> list[list[Tensor | None]]:
+        """All variants of each hand, so many at once."""
+        jobs = [(hand, seed) for hand in hands for seed in hand.seeds]
+        made: list[Tensor | None] = []
+        for part in _evenly(jobs, batch_size):
+            made += self.repaint([hand for hand, _ in part], [seed for _, seed in part], alpha)
+        results = iter(made)
+        return [[next(results) for _ in hand.seeds] for hand in hands]
+
     @torch.no_grad()
-    def repaint(self, hands: list[Hand], seeds: list[int]) -> list[Tensor | None]:
+    def repaint(
+        self, hands: list[Hand], seeds: list[int], alpha: float | None = None
+    ) -> list[Tensor | None]:
         """Hands at once, each with a seed → `[3, S, S]` uint8 on the CPU; None: not finite."""
         assert self.parts is not None
+        settings = self.settings if alpha is None else replace(self.settings, alpha=alpha)
         exemplars = self.parts.embed(torch.stack([hand.exemplars for hand in hands]))
         found = inpaint_with_exemplar(
             self.parts,
@@ -171,12 +212,20 @@ class Deidentifier(L.LightningModule):
             torch.stack([hand.mask for hand in hands]),
             exemplars,
             seeds,
-            self.settings,
+            settings,
         )
         # A picture of which one number is none would be black where the palm was, or worse.
         finite = torch.isfinite(found).flatten(1).all(1).tolist()
         pixels = found.nan_to_num().mul(255).round().to(torch.uint8).cpu()
         return [picture if fine else None for picture, fine in zip(pixels, finite, strict=True)]
+
+    def _fused(self, hands: list[Hand]) -> list[Tensor]:
+        """What the UNet is told of each palm (Eq. 1), flat, on the CPU."""
+        assert self.parts is not None
+        if not hands:
+            return []
+        exemplars = self.parts.embed(torch.stack([hand.exemplars for hand in hands]))
+        return list(fuse_exemplars(exemplars, self.settings.fusion).flatten(1).cpu())
 
     @property
     def provenance(self) -> dict[str, str | int | float | None]:
@@ -193,6 +242,12 @@ class Deidentifier(L.LightningModule):
         """SHA-256 of the model's files, where they are in a folder."""
         path = Path(self.pretrained_model_name_or_path)
         return {"model_sha256": checkpoint_digest(path) if path.is_dir() else None}
+
+
+def _showing(hands: list[Hand], exemplars: Sequence[str]) -> list[Hand]:
+    """With some of s, m, f, which were all cut, in this order."""
+    rows = [list(SHARES).index(exemplar) for exemplar in exemplars]
+    return [replace(hand, exemplars=hand.exemplars[rows]) for hand in hands]
 
 
 def _evenly(jobs: list[Any], most: int) -> list[list[Any]]:

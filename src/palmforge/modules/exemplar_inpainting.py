@@ -84,6 +84,37 @@ def interpolate_prior(original: Tensor, background: Tensor, alpha: float) -> Ten
     return alpha * original + (1.0 - alpha) * background
 
 
+def without_masked(images: Tensor, masks: Tensor) -> Tensor:
+    """Pictures `[N, 3, H, W]` in 0 … 255, grey where `masks` `[N, 1, H, W]` is True; float32."""
+    return torch.where(masks, _GREY, images.float())
+
+
+def with_mask(seen: Tensor, masks: Tensor) -> Tensor:
+    """What the UNet reads behind the noisy latents, in training as in sampling.
+
+    Args:
+        seen: Latents of what is to be seen of the pictures, `[N, C, h, w]`.
+        masks: `[N, 1, H, W]` bool.
+
+    Returns:
+        `[N, C + 1, h, w]`: the last channel is 1 where the picture is to be seen, nearest pixels.
+    """
+    return torch.cat([seen, interpolate((~masks).float(), seen.shape[2:])], 1)
+
+
+def masked_latents(masks: Tensor, factor: int) -> Tensor:
+    """1 for a latent of which any pixel is masked: none keeps a rim of the palm.
+
+    Args:
+        masks: `[N, 1, H, W]` bool.
+        factor: Pixels on a side of a latent.
+
+    Returns:
+        `[N, 1, h, w]` float32, 0 or 1.
+    """
+    return max_pool2d(masks.float(), factor)
+
+
 @torch.no_grad()
 def inpaint_with_exemplar(
     model: PaintByExample,
@@ -121,11 +152,8 @@ def inpaint_with_exemplar(
     shape = _latent_shape(model, images)
     start = _normal(shape, generators, device)
     seen, kept = _latents(model, images, masks, _normal(shape, generators, device), settings)
-    # As it was trained: 1 where the picture is to be seen, nearest pixels.
-    visible = interpolate((~masks).float(), shape[2:])
-    predict = _Predict(model, torch.cat([seen, visible], 1), exemplars.to(device), settings)
-    # A latent of which any pixel is masked is repainted: none keeps a rim of the palm.
-    repainted = max_pool2d(masks.float(), model.vae_scale_factor)
+    predict = _Predict(model, with_mask(seen, masks), exemplars.to(device), settings)
+    repainted = masked_latents(masks, model.vae_scale_factor)
     scheduler.set_timesteps(settings.num_inference_steps, device=device)
     options = step_options(scheduler, settings.eta, generators)
     latents = start * scheduler.init_noise_sigma
@@ -182,7 +210,7 @@ def _latents(
     settings: InpaintingSettings,
 ) -> tuple[Tensor, Tensor | None]:
     """What the UNet sees of the picture, z_in, and what stays where nothing is masked."""
-    background = model.encode(torch.where(masks, _GREY, images.float()), noise)
+    background = model.encode(without_masked(images, masks), noise)
     if settings.alpha == 0 and settings.unmasked != "original":
         # Nothing asks for z_o: no pixel of the palm is looked at, however little it would weigh.
         return background, None if settings.unmasked == "free" else background

@@ -19,6 +19,8 @@ CONDITIONS = ("lines", "reference", "embedding")
 class IdentityConditions(nn.Module):
     """A picture of a palm → control images, and tokens beside the words.
 
+    For plain diffusers, which knows no tokens, `conditions` and `line_mode` are enough.
+
     Args:
         conditions: Of `lines` (its line map), `reference` (the picture itself), `embedding` (a
             frozen recogniser's vector as tokens).
@@ -35,11 +37,11 @@ class IdentityConditions(nn.Module):
     def __init__(
         self,
         conditions: Sequence[str],
-        line_mode: Literal["soft", "binary"],
-        token_dim: int,
-        embedding_dim: int,
-        num_tokens: int,
-        dial: bool,
+        line_mode: Literal["soft", "binary"] = "soft",
+        token_dim: int = 0,
+        embedding_dim: int = 0,
+        num_tokens: int = 0,
+        dial: bool = False,
     ) -> None:
         super().__init__()
         if not conditions or set(conditions) - set(CONDITIONS):

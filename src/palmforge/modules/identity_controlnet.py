@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 
+from palmforge.data.generation.output import checkpoint_digest
 from palmforge.data.generation.prompted import NO_WORDS
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.losses.identity import (
@@ -21,6 +23,8 @@ from palmforge.losses.identity import (
 )
 from palmforge.modules.checkpoint_files import load_module, plain_arguments
 from palmforge.modules.controlnet_files import (
+    ARCHITECTURE,
+    PRETRAINED,
     begin_with,
     folder_of,
     read_architecture,
@@ -35,7 +39,7 @@ from palmforge.modules.schedule import Schedule
 from palmforge.modules.stable_diffusion import EMBEDDED
 from palmforge.networks.gradient_checkpointing import checkpoint_blocks
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
-from palmforge.recognition import load_embedding
+from palmforge.recognition import load_embedding, weights_path
 
 _SIMILARITY, _DROPPED = 8, 9  # streams of a sample's seed, beside those of `Objective`
 
@@ -406,16 +410,36 @@ class IdentityControlNet(LatentDiffusionModule):
         return predict
 
     def on_predict_start(self) -> None:
-        """Refuses to sample from a ControlNet that has never seen a palm.
+        """Refuses to sample from a ControlNet that has never seen a palm, or none of this size.
 
         Raises:
-            ConfigError: If there is no checkpoint, and it did not begin with a trained one.
+            ConfigError: If there is no checkpoint, and it did not begin with a trained one; or it
+                is the one of the package, and `image_size` is not what that was trained for.
         """
-        if self.trainer.ckpt_path is None and self.start_from is None:
+        if self.trainer.ckpt_path is not None:
+            return
+        if self.start_from is None:
             raise ConfigError(
                 "model.controlnet: it is not trained. Give --ckpt_path, or the one of the package: "
                 "--config configs/ablation/similarity_dial.yaml --model.controlnet=pretrained"
             )
+        self._check_trained_size(self.start_from)
+
+    def _check_trained_size(self, name_or_path: str) -> None:
+        """Of a folder that tells it. Others may know that theirs can be asked for other sizes."""
+        folder = folder_of(name_or_path)
+        if not (folder / ARCHITECTURE).exists():
+            return
+        theirs = read_architecture(folder).get("image_size")
+        if theirs in (None, self.image_size):
+            return
+        told = (
+            f"data.image_size: {self.image_size}, but model.controlnet={name_or_path} was trained "
+            f"for {theirs} pixels ({ARCHITECTURE}) and keeps palms of that size"
+        )
+        if name_or_path == PRETRAINED:
+            raise ConfigError(f"{told}. Set --data.image_size={theirs}")
+        rank_zero_warn(told)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch of a `CapturePlan` → its pictures."""
@@ -439,6 +463,21 @@ class IdentityControlNet(LatentDiffusionModule):
             "eta": self.eta,
             "similarity": self.similarity if self.has_dial else "",
         }
+
+    def digests(self) -> dict[str, str | None]:
+        """As `LatentDiffusionModule`; of ControlNet, LoRA and recogniser too, where there are."""
+        told = "embedding" in self.condition_names or self.has_dial
+        paths = {
+            "controlnet": None if self.start_from is None else folder_of(self.start_from),
+            "lora": None if self.lora is None else Path(self.lora),
+            "recogniser": weights_path(self.recogniser) if told else None,
+        }
+        found = {
+            f"{name}_sha256": checkpoint_digest(path)
+            for name, path in paths.items()
+            if path is not None and path.exists()  # else it is refused when it is loaded
+        }
+        return {**super().digests(), **found}
 
     def export(self, directory: Path, half: bool = False) -> None:
         """Writes a folder that `ControlNetModel.from_pretrained` reads, and `load_controlnet` too.

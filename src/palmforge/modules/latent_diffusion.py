@@ -11,14 +11,15 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from palmforge.data.generation.output import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.objective import Objective
 from palmforge.modules.schedule import Schedule, scheduled
-from palmforge.modules.stable_diffusion import load_pipeline, text_encoders
+from palmforge.modules.stable_diffusion import base_path, load_pipeline, text_encoders
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
 
 Batch = dict[str, Any]
@@ -304,6 +305,11 @@ class LatentDiffusionModule(L.LightningModule):
             "precision": str(self._trainer.precision) if self._trainer is not None else "",
         }
 
+    def digests(self) -> dict[str, str | None]:
+        """SHA-256 of the weights that `provenance` calls by name; None: not on this machine."""
+        base = base_path(self.pretrained_model_name_or_path)
+        return {"pretrained_model_sha256": checkpoint_digest(base)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what is trained: megabytes of a LoRA, not gigabytes of what it is laid over."""
         trained = self._trained_names()
@@ -313,12 +319,18 @@ class LatentDiffusionModule(L.LightningModule):
         checkpoint["architecture"] = self.architecture()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other weights than are trained here.
+        """Refuses a checkpoint of other weights than are trained here; warns of another size.
 
         Raises:
             CheckpointError: If names or shapes differ.
         """
         self.configure_model()
+        theirs = checkpoint.get("architecture", {}).get("image_size", self.image_size)
+        if theirs != self.image_size and self._trainer is not None and self.trainer.predicting:
+            rank_zero_warn(
+                f"data.image_size: {self.image_size}, but the checkpoint was trained for {theirs} "
+                "pixels"
+            )
         parameters = dict(self.named_parameters())
         ours = {name: parameters[name].shape for name in self._trained_names()}
         theirs = {name: value.shape for name, value in checkpoint["state_dict"].items()}

@@ -72,9 +72,10 @@ class Objective:
         latents: Tensor,
         seeds: Tensor,
         steps: Tensor,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Weighted squared errors, `[N]` float32. See `errors`."""
-        return self.errors(predict, latents, seeds, steps)[0]
+        return self.errors(predict, latents, seeds, steps, places)[0]
 
     def errors(
         self,
@@ -82,6 +83,7 @@ class Objective:
         latents: Tensor,
         seeds: Tensor,
         steps: Tensor,
+        places: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Weighted squared errors, and the pictures that the predictions amount to.
 
@@ -90,6 +92,8 @@ class Objective:
             latents: x_0.
             seeds: `[N]`, of the noise.
             steps: t, `[N]`.
+            places: How much each place of a picture counts, >= 0, to be broadcast to the latents'
+                shape; None: all the same.
 
         Returns:
             losses: `[N]` float32.
@@ -112,4 +116,7 @@ class Objective:
         sample = predicted_sample(
             self.prediction_type, prediction, noisy, self.alphas_cumprod, steps
         )
+        if places is not None:
+            root = places.sqrt()
+            prediction, target = root * prediction, root * target
         return denoising_loss(prediction, target, weight), sample

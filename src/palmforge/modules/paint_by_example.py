@@ -21,6 +21,8 @@ from palmforge.errors import CheckpointError, ConfigError
 from palmforge.networks.paint_by_example import TinyPaintByExample, tiny_components
 from palmforge.networks.preparation import as_signed
 
+EMBEDDED = "embedded"
+EMBEDDED_PATH = Path(__file__).resolve().parents[1] / "assets" / "paint_by_example_tiny"
 PARTS = ("unet", "vae", "image_encoder", "scheduler", "feature_extractor")
 INDEX = "model_index.json"
 _PIPELINE = "PaintByExamplePipeline"
@@ -102,14 +104,14 @@ def load_paint_by_example(name_or_path: str, revision: str | None = None) -> Pai
     out, and not downloaded.
 
     Args:
-        name_or_path: A hub id, or a folder in its layout.
+        name_or_path: A hub id, or a folder in its layout; `embedded`: the small one of the package.
         revision: Of the hub's repository.
 
     Raises:
         CheckpointError: If it cannot be had, a part is missing, damaged or unsafe, or the parts do
             not fit together.
     """
-    folder = _local(name_or_path, revision)
+    folder = EMBEDDED_PATH if name_or_path == EMBEDDED else _local(name_or_path, revision)
     _check_index(folder)
     parts = {
         "unet": _network(folder, "unet"),

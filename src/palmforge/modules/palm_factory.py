@@ -18,12 +18,13 @@ from palmforge.data.synthetic.camera import get_preset
 from palmforge.data.synthetic.render import render_roi
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.metrics.palm_quality import palm_quality
-from palmforge.modules.controlnet_files import PRETRAINED, folder_of
+from palmforge.modules.controlnet_files import PRETRAINED, folder_of, read_architecture
 from palmforge.modules.identity_controlnet import IdentityControlNet, load_controlnet
 from palmforge.modules.identity_generator import IdentityGenerator, load_generator
 from palmforge.modules.latent_diffusion import Batch
 from palmforge.modules.sampling import NoiseSeeds, sample_latents
-from palmforge.recognition import load_embedding
+from palmforge.modules.stable_diffusion import EMBEDDED_PATH
+from palmforge.recognition import load_embedding, weights_path
 
 WORLD = "world:"
 
@@ -53,6 +54,7 @@ class PalmFactory(L.LightningModule):
     """
 
     brings_checkpoints = True  # `predict` needs no --ckpt_path
+    makes_sets = True  # for `FactoryWriter`
 
     def __init__(
         self,
@@ -73,6 +75,10 @@ class PalmFactory(L.LightningModule):
             raise ConfigError(f"model.similarity: {similarity} is not in [-1, 1]")
         if num_inference_steps is not None and num_inference_steps < 1:
             raise ConfigError(f"model.num_inference_steps: {num_inference_steps} is less than 1")
+        if shared_steps is not None and shared_steps < 0:
+            raise ConfigError(f"model.shared_steps: {shared_steps} is less than 0")
+        if eta is not None and not 0 <= eta <= 1:
+            raise ConfigError(f"model.eta: {eta} is not in [0, 1]")
         if generator.startswith(WORLD):
             try:
                 get_preset(generator.removeprefix(WORLD))
@@ -111,6 +117,19 @@ class PalmFactory(L.LightningModule):
             "leave --ckpt_path out"
         )
 
+    def setup(self, stage: str) -> None:
+        """Before anything is loaded.
+
+        Raises:
+            ConfigError: If the data is of no factory, or nobody keeps the pictures.
+        """
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(datamodule, "check_kept"):
+            raise ConfigError(
+                f"data: PalmFactory is for FactoryDataModule, not for {type(datamodule).__name__}"
+            )
+        datamodule.check_kept()
+
     def configure_model(self) -> None:
         """Loads all parts; once.
 
@@ -120,24 +139,48 @@ class PalmFactory(L.LightningModule):
         """
         if self.controlnet is not None:
             return
-        if not folder_of(self.controlnet_path).exists():
-            raise CheckpointError(
-                f"model.controlnet: no checkpoint {self.controlnet_path!r}; train one: "
-                "train.py fit --config configs/experiment/identity_controlnet_tiny.yaml"
-            )
+        self._check_parts()
+        self.recogniser = load_embedding(self.recogniser_path, "model.recogniser")  # the smallest
         self.controlnet = self._prepared(load_controlnet(self.controlnet_path, self.averaged))
         for name in ("guidance_scale", "control_guidance_scale", "eta"):
             if getattr(self, name) is not None:
                 setattr(self.controlnet, name, getattr(self, name))
-        if self.similarity is not None and not self.controlnet.has_dial:
+        self._check_dial(self.controlnet.has_dial)
+        self._check_shared_steps(self.controlnet)
+        if not self.generator_path.startswith(WORLD):
+            self.generator = self._prepared(self._load_generator())
+
+    def _check_parts(self) -> None:
+        """What can be known to be wrong without loading a model."""
+        folder = folder_of(self.controlnet_path)
+        if not folder.exists():
+            raise CheckpointError(
+                f"model.controlnet: no checkpoint {self.controlnet_path!r}; train one: "
+                "train.py fit --config configs/experiment/identity_controlnet_tiny.yaml"
+            )
+        if folder.is_dir():
+            told = read_architecture(folder)
+            self._check_size(told.get("image_size"), IdentityControlNet.__name__)
+            self._check_dial(told.get("similarity_weight", 0.0) > 0)
+        named = self.generator_path == PRETRAINED or self.generator_path.startswith(WORLD)
+        if not named and not Path(self.generator_path).is_file():
+            raise CheckpointError(
+                f"model.generator: no checkpoint {self.generator_path!r}; or give pretrained, or "
+                "world:PRESET"
+            )
+
+    def _check_size(self, trained: int | None, part: str) -> None:
+        if trained != self.image_size:
+            raise ConfigError(
+                f"data.image_size: {self.image_size}, but {part} was trained for {trained} pixels"
+            )
+
+    def _check_dial(self, has_dial: bool) -> None:
+        if self.similarity is not None and not has_dial:
             raise ConfigError(
                 f"model.similarity: {self.controlnet_path} has no dial; train one with "
                 "--model.similarity_weight=0.05"
             )
-        self._check_shared_steps(self.controlnet)
-        if not self.generator_path.startswith(WORLD):
-            self.generator = self._prepared(self._load_generator())
-        self.recogniser = load_embedding(self.recogniser_path, "model.recogniser")
 
     def _check_shared_steps(self, controlnet: IdentityControlNet) -> None:
         """By a trial without networks: else it would be known when all palms are drawn."""
@@ -153,19 +196,10 @@ class PalmFactory(L.LightningModule):
             generator = IdentityGenerator(image_size=self.image_size)
             generator.configure_model()
             return generator.eval()
-        if not Path(self.generator_path).is_file():
-            raise CheckpointError(
-                f"model.generator: no checkpoint {self.generator_path!r}; or give pretrained, or "
-                "world:PRESET"
-            )
         return load_generator(self.generator_path, self.averaged)
 
     def _prepared(self, part: Any) -> Any:
-        if part.image_size != self.image_size:
-            raise ConfigError(
-                f"data.image_size: {self.image_size}, but {type(part).__name__} was trained for "
-                f"{part.image_size} pixels"
-            )
+        self._check_size(part.image_size, type(part).__name__)
         if self.num_inference_steps is not None:
             part.num_inference_steps = self.num_inference_steps
         if self._trainer is not None:
@@ -225,12 +259,21 @@ class PalmFactory(L.LightningModule):
         return told
 
     def digests(self) -> dict[str, str | int | None]:
-        """SHA-256 of the checkpoints, which `provenance` calls by name; None: of the package."""
-        told: dict[str, str | int | None] = {}
-        for name in ("controlnet", "generator", "recogniser"):
-            given = getattr(self, f"{name}_path")
-            path = folder_of(given) if name == "controlnet" else Path(given)
-            told[f"{name}_sha256"] = checkpoint_digest(path) if path.exists() else None
+        """SHA-256 of the weights that `provenance` calls by name; None: of the synthetic world."""
+        packaged = self.generator_path == PRETRAINED
+        paths = {
+            "controlnet": folder_of(self.controlnet_path),
+            "generator": EMBEDDED_PATH if packaged else Path(self.generator_path),
+            "recogniser": weights_path(self.recogniser_path),
+        }
+        told: dict[str, str | int | None] = {
+            f"{name}_sha256": checkpoint_digest(path) if path.exists() else None
+            for name, path in paths.items()
+        }
+        for name, part in (("controlnet", self.controlnet), ("generator", self.generator)):
+            own = {} if part is None else part.digests()  # what its checkpoint stands on
+            own.pop(f"{name}_sha256", None)
+            told |= {f"{name}.{key}": value for key, value in own.items() if value is not None}
         if self.generator_path.startswith(WORLD):
             told["world_version"] = world.FORMAT_VERSION
         return told

@@ -16,6 +16,12 @@ EMBEDDED = "embedded"
 EMBEDDED_PATH = Path(__file__).resolve().parents[1] / "assets" / "stable_diffusion_tiny"
 
 
+def base_path(name_or_path: str | None) -> Path | None:
+    """The folder of a base model; None: it is of the hub, or has random weights."""
+    path = EMBEDDED_PATH if name_or_path == EMBEDDED else Path(name_or_path or "")
+    return path if name_or_path and path.is_dir() else None
+
+
 def load_pipeline(
     name_or_path: str | None,
     vae_name_or_path: str | None = None,

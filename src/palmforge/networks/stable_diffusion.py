@@ -21,6 +21,8 @@ class TinyStableDiffusion:
     Attributes:
         latent_channels: Of the autoencoder's code, whose side is a quarter of the picture's.
         vae_channels: Of the autoencoder, from fine to coarse; the quarter follows from their three.
+        vae_norm_groups: Of its GroupNorms. Each group forgets how light it was: with few, whole
+            scenes keep their colours after far fewer steps.
         unet_channels: Of the UNet, from fine to coarse. All but the coarsest attend to the words.
         layers_per_block: Residual blocks on each of the UNet's levels.
         attention_heads: Of the UNet.
@@ -34,6 +36,7 @@ class TinyStableDiffusion:
 
     latent_channels: int = 8
     vae_channels: tuple[int, int, int] = (16, 32, 64)
+    vae_norm_groups: int = 8
     unet_channels: tuple[int, ...] = (64, 96, 160)
     layers_per_block: int = 1
     attention_heads: int = 4
@@ -115,7 +118,7 @@ def tiny_autoencoder(sizes: TinyStableDiffusion, image_size: int) -> Any:
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
         latent_channels=sizes.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=sizes.vae_norm_groups,
         sample_size=image_size,
         mid_block_add_attention=False,
         scaling_factor=1.0,

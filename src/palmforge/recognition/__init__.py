@@ -12,7 +12,13 @@ from palmforge.recognition.embedding import EmbeddingRecognizer
 from palmforge.recognition.hashing import HashingRecognizer
 from palmforge.recognition.multi_order_code import MultiOrderCode
 from palmforge.recognition.recognizer import Recognizer
-from palmforge.recognition.weights import load, load_embedding, load_network, save
+from palmforge.recognition.weights import (
+    load,
+    load_embedding,
+    load_network,
+    save,
+    weights_path,
+)
 
 __all__ = [
     "CompetitiveCode",
@@ -24,4 +30,5 @@ __all__ = [
     "load_embedding",
     "load_network",
     "save",
+    "weights_path",
 ]

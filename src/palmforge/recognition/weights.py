@@ -81,6 +81,11 @@ def load_embedding(name_or_path: str, setting: str) -> EmbeddingRecognizer:
     return recognizer
 
 
+def weights_path(name_or_path: str) -> Path:
+    """Where the weights of a recogniser lie; of a hand-crafted one nothing does."""
+    return EMBEDDED.get(name_or_path, Path(name_or_path).expanduser())
+
+
 def load_network(name_or_path: str) -> EmbeddingNetwork:
     """The network of a recogniser of the embedding kind, for training on and for `save`.
 
@@ -112,7 +117,7 @@ def save(network: EmbeddingNetwork, folder: str, made_by: str, half: bool = True
 
 
 def _found(name_or_path: str) -> Path:
-    path = EMBEDDED.get(name_or_path, Path(name_or_path).expanduser())
+    path = weights_path(name_or_path)
     if (path / CONFIG).is_file() or path.is_file():
         return path
     if name_or_path in EMBEDDED:

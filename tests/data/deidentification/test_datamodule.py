@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from hand_photographs import write_folder
+from hands import write_hands
 
 from palmforge.data.deidentification.datamodule import DeidentificationDataModule
+from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import ConfigError, DataError
 
 
@@ -78,3 +80,25 @@ def test_workers_give_what_this_process_does(data):
     assert [p.digest for p in first["photographs"]] == [p.digest for p in again["photographs"]]
     one, other = first["photographs"][0].hands[0], again["photographs"][0].hands[0]
     assert one.seeds == other.seeds and (one.full_mask == other.full_mask).mean() > 0.999
+
+
+def test_a_test_knows_whose_hands_they_are_and_cuts_every_exemplar(tmp_path):
+    folder = write_hands(tmp_path / "hands", identities=2, captures=2) / "wild"
+    data = DeidentificationDataModule(str(folder), image_size=64, batch_size=3, exemplars=["m"])
+    data.setup("test")
+    assert data.plan.sources == [
+        "L_001/IMG_0001.JPG", "L_001/IMG_0002.JPG", "R_001/IMG_0001.JPG", "R_001/IMG_0002.JPG",
+    ]  # fmt: skip
+    identities = [data.identities[source] for source in data.plan.sources]
+    assert identities[0] == identities[1] != identities[2] == identities[3]
+    item = data.plan[0]
+    assert item["exemplars"] == ["m"]  # what is shown where a method says nothing else
+    assert all(len(one.hands[0].exemplars) == 3 for one in item["photographs"])
+    with pytest.raises(ConfigError, match="DeidentificationReport is missing"):
+        data.test_dataloader()
+
+
+def test_rendered_rois_are_no_photographs():
+    rois = SyntheticPalms(what="rois", size=64)
+    with pytest.raises(ConfigError, match=r"data\.synthetic: what must be hands"):
+        DeidentificationDataModule(synthetic=rois)

@@ -29,9 +29,12 @@ def test_it_counts_what_was_rejected_and_why(done):
     table = card(done).split("## What made it")[0].splitlines()
     rows = {line.split(" | ")[0]: line for line in table if line.startswith("|")}
     captures = sum(map(len, done.attempts.values()))
-    assert f"| captures | {captures} | {captures - 36} |" in rows["| captures"]
+    rejected = captures - 36 - done.num_surplus
+    assert f"| captures | {captures} | {rejected} |" in rows["| captures"]
+    assert rows["| captures"].endswith(f" | {done.num_surplus} |") and done.num_surplus > 0
+    assert rows["| references"].endswith(" | 0 |")
     assert f"| references | {done.num_judged} |" in rows["| references"]
-    for reason in ("brightness", "consistency", "surplus"):
+    for reason in ("brightness", "consistency"):
         assert f"{reason} " in rows["| captures"]
     given_up = sum(map(done.given_up, done.accepted))
     assert given_up and f"\n{given_up} palms were given up" in card(done)

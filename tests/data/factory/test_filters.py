@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import pytest
+import yaml
+from conftest import ROOT
 
 from palmforge.data.factory.filters import Filters, histogram
 from palmforge.errors import ConfigError
@@ -40,6 +44,16 @@ def test_another_palm_and_a_copy_are_inconsistent(cosine):
 def test_limits_that_no_score_can_meet_are_refused_by_name(wrong):
     with pytest.raises(ConfigError, match=f"data.filters.{next(iter(wrong))}: .*must rise"):
         Filters(**wrong)
+
+
+def test_a_uniqueness_that_rejects_all_palms_but_the_first_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.filters\.uniqueness: -1 rejects all palms but"):
+        Filters(uniqueness=-1.0)
+
+
+def test_what_is_not_told_is_as_in_the_experiment():
+    told = yaml.safe_load((ROOT / "configs/experiment/factory.yaml").read_text())
+    assert json.loads(json.dumps(asdict(Filters()))) == told["data"]["init_args"]["filters"]
 
 
 def test_a_histogram_has_all_values_and_shows_the_limits():

@@ -77,7 +77,7 @@ def test_attempts_lists_every_picture_that_was_made_and_why_it_was_rejected(fold
     assert keys == everything(done).keys() and len(rows) == len(keys)
     in_set = [row for row in rows if row["kind"] == "capture" and row["reason"] is None]
     assert len(in_set) == 36 and all(row["capture"] is not None for row in in_set)
-    assert {"brightness", "consistency", "surplus"} <= {row["reason"] for row in rows}
+    assert {"brightness", "consistency", "not needed"} <= {row["reason"] for row in rows}
     assert all(len(r["embedding"]) == 32 for r in rows if r["kind"] == "reference")
 
 

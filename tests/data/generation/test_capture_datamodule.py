@@ -11,6 +11,7 @@ from controlnets import captures
 from generators import SIZE
 
 from palmforge.data.generation.prompted import NO_WORDS
+from palmforge.data.roi_cache import RoiSettings
 from palmforge.errors import ConfigError, DataError
 
 NOWHERE = "/there/is/no/such/folder"
@@ -105,6 +106,19 @@ def test_a_reference_without_a_palm_is_listed_with_the_reason(folder):
         made = predicted(data)
     assert greys(made)[:2] == [11, 21]
     assert "brightness" in data.problems[str(folder / "000002/000.png")]
+
+
+def test_a_reference_that_is_not_square_is_listed_and_not_squeezed(folder):
+    path = str(folder / "000001/000.png")
+    cv2.imwrite(path, np.concatenate([lined(12), lined(12)]))
+    settings = {"references": str(folder), "num_identities": 2, "captures": 1}
+    data = captures(NOWHERE, **settings)
+    with pytest.warns(UserWarning, match=rf"000001/000\.png: {SIZE} × {2 * SIZE} pixels are no sq"):
+        made = predicted(data)
+    assert greys(made)[:2] == [11, 20] and list(data.problems) == [path]
+    whole = captures(NOWHERE, **settings, roi=RoiSettings(size=40, source="whole"))
+    (batch, *_) = predicted(whole)
+    assert whole.problems == {} and batch["reference"].shape[2:] == (SIZE, SIZE)
 
 
 def greys(made: list[dict]) -> list[int]:

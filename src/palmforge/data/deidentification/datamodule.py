@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,22 @@ import torch
 from torch.utils.data import DataLoader
 
 from palmforge.data.dataset import limit_threads
-from palmforge.data.deidentification.exemplars import Exemplar, check_exemplars
+from palmforge.data.deidentification.exemplars import SHARES, Exemplar, check_exemplars
 from palmforge.data.deidentification.photographs import Preparation, find_pictures
 from palmforge.data.deidentification.plan import DeidentificationPlan
 from palmforge.data.deidentification.segmentation import load_segmenter
-from palmforge.errors import ConfigError
+from palmforge.data.embedded import SYNTHETIC, rendered, scan_root
+from palmforge.data.layouts import Layout
+from palmforge.data.synthetic import SyntheticPalms
+from palmforge.errors import ConfigError, DataError
+
+_HANDS = SyntheticPalms(20, 2, ("IF", "IN"), 384, 77)
 
 
 class DeidentificationDataModule(L.LightningDataModule):
     """Photographs of hands for `Deidentifier`; `DeidentificationWriter` keeps what comes of them.
+
+    `test` wants to know whose hand each shows: folders by identity, or another known layout.
 
     Every hand that the localizer finds in a photograph is repainted, or the photograph is not
     written at all. A hand that it does not find beside one that it does stays as it is: the
@@ -26,6 +35,7 @@ class DeidentificationDataModule(L.LightningDataModule):
 
     Args:
         images: Folder of photographs; those in folders below it as well. Never written to.
+            `synthetic`: rendered hands.
         out: Where results go; null: as `DeidentificationWriter.directory` says.
         localizer: Finds hands and their 21 points: `default`, a path, `python:module:function`.
         segmenter: Tells the hand from what is around it: `grabcut`, `skeleton` (the points alone),
@@ -42,6 +52,9 @@ class DeidentificationDataModule(L.LightningDataModule):
         batch_size: Hands at once; and photographs that are done together.
         num_workers: DataLoader processes, which read and look for hands.
         seed: Of noise, with the picture's pixels, hand and variant. Linked to `seed_everything`.
+        layout: Of `test`: how files lie under `images`, see `PalmDataModule`.
+        synthetic: The rendered hands.
+        synthetic_dir: Where they are rendered to.
     """
 
     def __init__(
@@ -59,6 +72,9 @@ class DeidentificationDataModule(L.LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 1,
         seed: int = 0,
+        layout: Layout = "auto",
+        synthetic: SyntheticPalms = _HANDS,
+        synthetic_dir: str = "data/synthetic",
     ) -> None:
         super().__init__()
         check_exemplars(exemplars)
@@ -70,7 +86,12 @@ class DeidentificationDataModule(L.LightningDataModule):
         for name, share in (("margin", margin), ("palm_margin", palm_margin)):
             if not 0 <= share <= 2:
                 raise ConfigError(f"data.{name}: {share} is not in [0, 2]")
-        self.images = str(Path(images).expanduser())
+        if synthetic.what != "hands":
+            raise ConfigError("data.synthetic: what must be hands, not rois")
+        self.images = images if images == SYNTHETIC else str(Path(images).expanduser())
+        self.layout: Layout = layout
+        self.synthetic = synthetic
+        self.synthetic_dir = synthetic_dir
         self.out = out
         self.localizer = localizer
         self.segmenter = segmenter
@@ -82,19 +103,47 @@ class DeidentificationDataModule(L.LightningDataModule):
         )
         self.plan: DeidentificationPlan | None = None
         self.others: dict[str, str] = {}
+        self.identities: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
         """Lists the folder.
 
         Raises:
-            ConfigError: If it is asked for anything but `predict`.
-            DataError: If there is no picture.
+            ConfigError: If it is asked for anything but `predict` and `test`.
+            DataError: If there is no picture; for `test`: of fewer than two identities.
         """
-        if stage != "predict":
+        if stage == "predict":
+            root = self.images
+            if root == SYNTHETIC:
+                root = rendered(self.synthetic, self.synthetic_dir, self.num_workers)
+            sources, self.others = find_pictures(root)
+            self._lay(root, sources, self.preparation)
+        elif stage == "test":
+            self._setup_test()
+        else:
             raise ConfigError("DeidentificationDataModule: nothing is trained here; use predict")
-        sources, self.others = find_pictures(self.images)
+
+    def _setup_test(self) -> None:
+        """With identities; every exemplar is cut, as methods show different ones."""
+        scan = scan_root(
+            self.images, self.layout, None, self.synthetic, self.synthetic_dir, self.num_workers
+        )
+        names = {os.path.relpath(r.path, scan.root).replace(os.sep, "/"): r for r in scan.records}
+        self.identities = {source: names[source].identity for source in sorted(names)}
+        self.others = dict(scan.problems)
+        if len(set(self.identities.values())) < 2:
+            raise DataError(
+                f"data.images: {self.images} shows {len(set(self.identities.values()))} hand; "
+                "what is left of identities is measured on two or more, a folder each"
+            )
+        every: Any = tuple(SHARES)
+        self._lay(scan.root, list(self.identities), replace(self.preparation, exemplars=every))
+        assert self.plan is not None
+        self.plan.exemplars = self.preparation.exemplars
+
+    def _lay(self, root: str, sources: list[str], preparation: Preparation) -> None:
         self.plan = DeidentificationPlan(
-            self.images, sources, self.batch_size, self.localizer, self.segmenter, self.preparation
+            root, sources, self.batch_size, self.localizer, self.segmenter, preparation
         )
 
     def predict_dataloader(self) -> DataLoader:
@@ -103,11 +152,20 @@ class DeidentificationDataModule(L.LightningDataModule):
         Raises:
             ConfigError: If nobody keeps the results.
         """
+        return self._loader("DeidentificationWriter")
+
+    def test_dataloader(self) -> DataLoader:
+        """Groups of the plan.
+
+        Raises:
+            ConfigError: If nobody measures the results.
+        """
+        return self._loader("DeidentificationReport")
+
+    def _loader(self, keeper: str) -> DataLoader:
         assert self.plan is not None
         if not getattr(self.plan, "is_kept", False):
-            raise ConfigError(
-                "trainer.callbacks: DeidentificationWriter is missing; it keeps the results"
-            )
+            raise ConfigError(f"trainer.callbacks: {keeper} is missing; it keeps the results")
         return DataLoader(
             self.plan,
             batch_size=None,

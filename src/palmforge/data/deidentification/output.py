@@ -20,6 +20,7 @@ from torch import Tensor
 from palmforge.data.atomic import write_aside
 from palmforge.data.deidentification.crops import paste
 from palmforge.data.deidentification.photographs import (
+    Hand,
     Photograph,
     is_grey,
     output_names,
@@ -142,15 +143,8 @@ class DeidentifiedFolder:
         profile = color_profile(path)
         rows = []
         for variant, file in enumerate(self.names[photograph.source]):
-            picture = original.copy()
-            for hand, variants in zip(photograph.hands, hands, strict=True):
-                made = variants[variant]
-                assert made is not None
-                pixels = made.permute(1, 2, 0).numpy()
-                if is_grey(original):
-                    pixels = np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
-                feather = self.feather * hand.box.side
-                paste(picture, pixels, hand.box, hand.full_mask, feather)
+            made = [one for one in (variants[variant] for variants in hands) if one is not None]
+            picture = composed(original, photograph.hands, made, self.feather)
             save_picture(self.out / file, picture, profile, self.jpeg_quality)
             rows.append(self._row(photograph, variant, file, picture))
         return rows
@@ -220,6 +214,26 @@ class DeidentifiedFolder:
                 f"{path}: damaged ({error}). Delete it: its pictures are made again"
             ) from error
         return [row for row in rows if is_there(self.out / row["file"])], problems
+
+
+def composed(
+    original: np.ndarray, hands: Sequence[Hand], repainted: Sequence[Tensor], feather: float
+) -> np.ndarray:
+    """A photograph with its palms repainted, `[H, W, 3]` uint8; a grey one stays grey.
+
+    Args:
+        original: `[H, W, 3]` uint8.
+        hands: Of the photograph.
+        repainted: `[3, S, S]` uint8, one for each hand.
+        feather: Of `paste`, as a share of a crop's side.
+    """
+    picture = original.copy()
+    for hand, made in zip(hands, repainted, strict=True):
+        pixels = made.permute(1, 2, 0).numpy()
+        if is_grey(original):
+            pixels = np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+        paste(picture, pixels, hand.box, hand.full_mask, feather * hand.box.side)
+    return picture
 
 
 def save_picture(

@@ -25,11 +25,13 @@ class DeidentificationPlan(Dataset[dict[str, Any]]):
     and whatever is done already: what a kernel gives for one picture may depend, in the last
     digits, on the others of its batch. A picture is done by one process, with all its hands.
 
-    An item is `{"photographs": B Photograph, "batch_size": B}`: they may have more than B hands.
+    An item is `{"photographs": B Photograph, "batch_size": B, "exemplars": …}`: they may have more
+    than B hands.
 
     Attributes:
         groups: Those that are left to do, by number.
         is_kept: Whether somebody writes what comes of them.
+        exemplars: Which of those that are cut are shown; a method of `test` may have others.
 
     Args:
         root: Folder of the pictures.
@@ -57,6 +59,7 @@ class DeidentificationPlan(Dataset[dict[str, Any]]):
         self.localizer_name = localizer
         self.segmenter_name = segmenter
         self.preparation = preparation
+        self.exemplars: Sequence[str] = preparation.exemplars
         self.is_kept = False
         self.groups = list(range(math.ceil(len(self.sources) / group_size)))
 
@@ -100,4 +103,6 @@ class DeidentificationPlan(Dataset[dict[str, Any]]):
     def __getitem__(self, place: int) -> dict[str, Any]:
         tools = self.localizer, self.segmenter, self.preparation
         found = [look_at(self.root, name, *tools) for name in self.members(self.groups[place])]
-        return {"photographs": found, "batch_size": self.group_size}
+        return {
+            "photographs": found, "batch_size": self.group_size, "exemplars": list(self.exemplars)
+        }  # fmt: skip

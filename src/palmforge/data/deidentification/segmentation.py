@@ -139,14 +139,23 @@ SEGMENTERS: dict[str, HandSegmenter] = {
 
 
 def load_segmenter(name: str) -> HandSegmenter:
-    """A segmenter by its name, or `python:module:function`: a `HandSegmenter` of your own.
+    """A segmenter by its name.
+
+    Args:
+        name: `grabcut`, `skeleton`, `everything`; `sam2:NAME_OR_PATH`: SAM 2, from the hub or a
+            folder; `python:module:function`: a `HandSegmenter` of your own.
 
     Raises:
         ConfigError: If there is none.
+        CheckpointError: If SAM 2 cannot be had.
     """
     if name in SEGMENTERS:
         return SEGMENTERS[name]
     kind, _, place = name.partition(":")
+    if kind == "sam2" and place:
+        from palmforge.data.deidentification.sam2 import Sam2Segmenter
+
+        return Sam2Segmenter(place)
     module, _, attribute = place.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute) if kind == "python" else None
@@ -154,7 +163,8 @@ def load_segmenter(name: str) -> HandSegmenter:
         raise ConfigError(f"data.segmenter: {name!r} cannot be loaded ({error})") from error
     if not callable(found):
         raise ConfigError(
-            f"data.segmenter: {name!r} is none of {', '.join(SEGMENTERS)}, python:module:function"
+            f"data.segmenter: {name!r} is none of {', '.join(SEGMENTERS)}, sam2:NAME_OR_PATH, "
+            "python:module:function"
         )
     segmenter: HandSegmenter = found
     return segmenter

@@ -38,17 +38,22 @@ def data_card(
         settings: Of the plan and the filters.
     """
     parts = [_HEAD.format(name=name, palms=len(plan.complete()), captures=plan.captures, size=size)]
-    parts.append("\n## What was rejected\n\n| | made | rejected | why |\n|:---|---:|---:|:---|")
+    parts.append(
+        "\n## What was rejected\n\n| | made | rejected | why | not needed |\n"
+        "|:---|---:|---:|:---|---:|"
+    )
+    spare = {REFERENCE: 0, CAPTURE: plan.num_surplus}
     made = {REFERENCE: plan.num_judged, CAPTURE: sum(map(len, plan.attempts.values()))}
     for kind in (REFERENCE, CAPTURE):
         reasons = ", ".join(f"{why} {count:,}" for why, count in plan.rejected[kind].most_common())
         total = plan.rejected[kind].total()
-        parts.append(f"| {kind}s | {made[kind]:,} | {total:,} | {reasons or 'none'} |")
+        row = (f"{kind}s", f"{made[kind]:,}", f"{total:,}", reasons or "none", f"{spare[kind]:,}")
+        parts.append(f"| {' | '.join(row)} |")
     given_up = sum(map(plan.given_up, plan.accepted))
     parts.append(
         f"\n{given_up:,} palms were given up, for too few of their captures were good (those: "
-        "`given up`). `surplus`: good, but there were enough. `attempts.parquet` lists every "
-        "picture that was made."
+        "`given up`). `not needed`: good, but there were enough. `attempts.parquet` lists every "
+        "picture that was made; its `reason` is empty for those that are in the set."
     )
     for title, told in (("What made it", made_by), ("Settings", settings)):
         parts.append(f"\n## {title}\n\n| | |\n|:---|:---|")

@@ -27,7 +27,7 @@ class FactoryDataModule(L.LightningDataModule):
         prompts: What captures are like, likewise. One is drawn for each picture.
         templates: Of the grammar: `palmforge.data.generation.prompts`.
         batch_size: Pictures at once; attempts at captures go by so many, of one palm. M, or an even
-            part of it, wastes least.
+            part of it, wastes least; more than M is made in vain, each time.
         filters: What is kept.
         max_attempts: Attempts a capture that is wanted; then the palm is given up for another.
         patience: So many in a row rejected, and it stops.
@@ -82,14 +82,22 @@ class FactoryDataModule(L.LightningDataModule):
             raise ConfigError("FactoryDataModule: a factory has nothing to train; use predict")
         self.plan.rank, self.plan.world_size = self.trainer.global_rank, self.trainer.world_size
 
-    def predict_dataloader(self) -> DataLoader:
-        """Batches of the plan, made in this process: what comes next depends on the last ones.
+    def check_kept(self) -> None:
+        """When all callbacks are set up.
 
         Raises:
             ConfigError: If nobody keeps the pictures: the plan would wait for ever.
         """
         if not hasattr(self.plan, "load_reference"):
             raise ConfigError("trainer.callbacks: FactoryWriter is missing; it keeps the pictures")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Batches of the plan, made in this process: what comes next depends on the last ones.
+
+        Raises:
+            ConfigError: As `check_kept`.
+        """
+        self.check_kept()
         return DataLoader(self.plan, batch_size=None, num_workers=0)
 
     def transfer_batch_to_device(

@@ -30,7 +30,7 @@ class Filters:
             those of the embedded generator 0.03 to 0.14, noise 0.17 to 0.25.
     """
 
-    consistency: tuple[float, float] = (0.3, 1.0)
+    consistency: tuple[float, float] = (0.4, 0.99)
     uniqueness: float = 0.5865
     brightness: tuple[float, float] = (0.1, 0.95)
     contrast: tuple[float, float] = (0.02, 0.5)
@@ -41,6 +41,8 @@ class Filters:
         for field in fields(self):
             limits = getattr(self, field.name)
             if field.name == "uniqueness":
+                if limits == -1:
+                    raise ConfigError("data.filters.uniqueness: -1 rejects all palms but the first")
                 limits = (limits, 1.0)
             least = 0.0 if field.name in QUALITY else -1.0
             if len(limits) != 2 or not least <= limits[0] <= limits[1] <= 1:

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 Kind = Literal["reference", "capture"]
 REFERENCE: Kind = "reference"
 CAPTURE: Kind = "capture"
-SURPLUS = "surplus"  # good, but there were enough
+SURPLUS = "not needed"  # good, but there were enough: not rejected
 GIVEN_UP = "given up"  # good, but its palm has too few
 
 
@@ -29,6 +29,7 @@ class Ledger:
         attempts: Palm → rows of the attempts at its captures, in order.
         accepted: Palms that are good and not too near to one before, in order.
         rejected: For references and captures: reason → how many.
+        num_surplus: Captures that were good and not needed.
 
     Args:
         num_identities: N.
@@ -55,6 +56,7 @@ class Ledger:
         self.attempts: dict[int, list[Row]] = {}
         self.accepted: list[int] = []
         self.rejected: dict[Kind, Counter[str]] = {REFERENCE: Counter(), CAPTURE: Counter()}
+        self.num_surplus = 0
         # Kept up to date row by row: rounds are thousands, and so are palms.
         self._num_kept: Counter[int] = Counter()
         self._used: dict[int, None] = {}  # in order
@@ -114,7 +116,9 @@ class Ledger:
     def _count(self, identity: int, fresh: Sequence[Row]) -> None:
         """Counts attempts that are new, and gives the palm up if they were its last."""
         self._num_kept[identity] += sum(row["reason"] is None for row in fresh)
-        self.rejected[CAPTURE].update(row["reason"] for row in fresh if row["reason"] is not None)
+        reasons = Counter(row["reason"] for row in fresh if row["reason"] is not None)
+        self.num_surplus += reasons.pop(SURPLUS, 0)
+        self.rejected[CAPTURE].update(reasons)
         if self.given_up(identity):
             for row in self.kept(identity):
                 row |= {"reason": GIVEN_UP, "capture": None}

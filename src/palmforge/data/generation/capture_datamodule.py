@@ -61,7 +61,8 @@ class CaptureDataModule(GenerationDataModule):
         eval_batch_size: See there.
         prompts: For `predict`: what captures are like.
         references: For `predict`: a folder of ROIs, `identity/image`, such as `predict` of the
-            identity generator writes; null: the palms of the test split.
+            identity generator writes; null: the palms of the test split. Those that are neither
+            square nor have key points are left out and listed; `roi.source=whole` squeezes them.
         num_identities: For `predict`: of the references, at most.
         captures: For `predict`: of each palm.
         out: See there.
@@ -116,6 +117,7 @@ class CaptureDataModule(GenerationDataModule):
         self.control_dropout = control_dropout
         self.both_dropout = both_dropout
         self.references = references
+        self._source: Literal["auto", "whole"] = "whole" if roi.source == "whole" else "auto"
         self.captures = captures
 
     def prepare_data(self) -> None:
@@ -163,7 +165,7 @@ class CaptureDataModule(GenerationDataModule):
     def _first_readable(self, records: Iterable[PalmRecord]) -> Reference | None:
         """Of an identity's pictures; what cannot be read is counted and listed."""
         for record in records:
-            load = partial(_whole, record, self.palms.augmentation.image_size)
+            load = partial(_reference, record, self.palms.augmentation.image_size, self._source)
             try:
                 check_palm(load(), record.path)
             except BadImage as error:
@@ -206,6 +208,7 @@ def _pixels(palms: PalmDataset, row: int) -> np.ndarray:
     return palms.plain(row).permute(1, 2, 0).numpy()
 
 
-def _whole(record: PalmRecord, size: int) -> np.ndarray:
-    image = extract(record, RoiSettings(size=max(16, size), source="whole"))
+def _reference(record: PalmRecord, size: int, source: Literal["auto", "whole"]) -> np.ndarray:
+    """`[S, S, 3]` uint8 RGB; `auto` refuses what is not square, and would be squeezed."""
+    image = extract(record, RoiSettings(size=max(16, size), source=source))
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

@@ -79,13 +79,14 @@ def claim(path: Path, settings: dict[str, Any], key: str) -> None:
         aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def check_settings(path: Path, settings: dict[str, Any], key: str) -> None:
+def check_settings(path: Path, settings: dict[str, Any], key: str, partly: bool = False) -> None:
     """Refuses to add to a directory that was made with other settings.
 
     Args:
         path: Of `claim`.
         settings: Those of now; without `checkpoint_sha256` that is not compared.
         key: The setting that names the directory, for the message.
+        partly: Not all are known yet; those that are not are not compared.
 
     Raises:
         ConfigError: If they differ, by their names, or the file is damaged.
@@ -95,11 +96,12 @@ def check_settings(path: Path, settings: dict[str, Any], key: str) -> None:
     except ValueError as error:
         raise ConfigError(f"{path}: damaged ({error}); choose another directory") from error
     settings = json.loads(json.dumps(settings))  # tuples have become lists in the file
-    names = {**there, **settings}
-    if "checkpoint_sha256" not in settings:
+    names = settings if partly else {**there, **settings}
+    if not partly and "checkpoint_sha256" not in settings:
         names.pop("checkpoint_sha256", None)
     if differing := [
-        f"{name}: {_shown(there.get(name))} there, {_shown(settings.get(name))} now"
+        f"{name}: {_shown(there[name]) if name in there else 'not told'} there, "
+        f"{_shown(settings.get(name))} now"
         for name in names
         if there.get(name) != settings.get(name)
     ]:
@@ -110,7 +112,7 @@ def check_settings(path: Path, settings: dict[str, Any], key: str) -> None:
 
 
 def checkpoint_digest(checkpoint: Any) -> str | None:
-    """SHA-256 of a checkpoint file, or of those of all files of a sharded one; None without any.
+    """SHA-256 of a file of weights, or of those of all files of a folder; None without any.
 
     Raises:
         CheckpointError: If it cannot be read.
