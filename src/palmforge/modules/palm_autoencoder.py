@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from palmforge.errors import CheckpointError
+from palmforge.errors import CheckpointError, ConfigError
 from palmforge.losses.reconstruction import edge_loss, gaussian_kl, tone_loss
 from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import normal_like
 from palmforge.modules.schedule import Schedule, scheduled_adamw
+from palmforge.networks.autoencoder_start import start_as_thumbnail
 from palmforge.networks.preparation import as_signed
 from palmforge.networks.stable_diffusion import TinyStableDiffusion, tiny_autoencoder
 
@@ -35,6 +36,8 @@ class PalmAutoencoder(L.LightningModule):
         lr: Peak learning rate of AdamW.
         warmup_steps: Linear warm-up.
         lr_schedule: What follows it.
+        start: `random` weights, or `thumbnail`: three of the latents are the picture's colours
+            before the first step (`start_as_thumbnail`; `sizes.vae_norm_groups: 1`).
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class PalmAutoencoder(L.LightningModule):
         lr: float = 2e-3,
         warmup_steps: int = 100,
         lr_schedule: Schedule = "cosine",
+        start: Literal["random", "thumbnail"] = "random",
     ) -> None:
         super().__init__()
         self.architecture = {"sizes": asdict(sizes), "image_size": image_size}
@@ -57,6 +61,12 @@ class PalmAutoencoder(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.lr_schedule = lr_schedule
         self.vae = tiny_autoencoder(sizes, image_size)
+        if start == "thumbnail":
+            if sizes.vae_norm_groups != 1 or sizes.latent_channels < 3:
+                raise ConfigError(
+                    "model.start: a thumbnail needs sizes.vae_norm_groups: 1 and three latents"
+                )
+            start_as_thumbnail(self.vae)
         self.val_psnr = PeakSignalNoiseRatio(data_range=1.0)
         # Of the latents of the last validation: their scale is for the UNet to be told. 0: unknown.
         self.register_buffer("latent_sd", torch.zeros(()))

@@ -9,6 +9,7 @@ from pictures import noise
 
 from palmforge.data.deidentification.crops import (
     Box,
+    crop_box,
     cut,
     feathered,
     hand_box,
@@ -96,3 +97,17 @@ def test_fifty_megapixels_go_through():
     paste(image, crop + 90, box, mask, 36)
     assert crop.shape == (64, 64, 3) and image[3100, 5600, 0] == 90
     assert np.count_nonzero(image[..., 0]) <= 200 * 200
+
+
+def test_a_crop_around_the_palm_leaves_the_fingers_out():
+    points = np.zeros((21, 2))
+    palm = [0, 1, 2, 5, 9, 13, 17]
+    points[palm] = [[50, 100], [20, 90], [10, 70], [20, 20], [40, 10], [60, 15], [80, 30]]
+    points[[4, 8, 12, 16, 20]] = [[0, 40], [10, -80], [40, -100], [70, -90], [100, -40]]
+    others = [n for n in range(21) if n not in palm and not points[n].any()]
+    points[others] = [40, 50]
+    box = crop_box(points, "palm", 0.0)
+    assert (box.left, box.top, box.side) == (0, 10, 90)  # 70 × 90 about (45, 55)
+    assert crop_box(points, "palm", 0.5).side == 180
+    assert crop_box(points, "hand", 0.0) == hand_box(points, 0.0)
+    assert hand_box(points, 0.0).side == 200

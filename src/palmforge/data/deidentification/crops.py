@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
+
+from palmforge.data.deidentification.segmentation import PALM_POINTS
+
+Around = Literal["hand", "palm"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,18 @@ def hand_box(keypoints21: ArrayLike, margin: float = 0.15) -> Box:
     side = max(8, int(np.ceil((1 + 2 * margin) * float((high - low).max()))))
     left, top = np.floor((low + high) / 2 - side / 2).astype(int).tolist()
     return Box(left, top, side)
+
+
+def crop_box(keypoints21: ArrayLike, around: Around, margin: float) -> Box:
+    """What a model is shown of a photograph: the hand, or the palm with what is next to it.
+
+    Args:
+        keypoints21: `[21, 2]` pixels (x, y).
+        around: `hand`, as the paper crops; `palm`: its seven points, for a model of few pixels.
+        margin: On each side, as a share of the longer side of what is in it.
+    """
+    points = np.asarray(keypoints21, dtype=np.float64)
+    return hand_box(points if around == "hand" else points[list(PALM_POINTS)], margin)
 
 
 def cut(image: np.ndarray, box: Box) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from palmforge.data.dataset import limit_threads
+from palmforge.data.deidentification.crops import Around
 from palmforge.data.deidentification.exemplars import SHARES, Exemplar, check_exemplars
 from palmforge.data.deidentification.photographs import Preparation, find_pictures
 from palmforge.data.deidentification.plan import DeidentificationPlan
@@ -48,6 +49,7 @@ class DeidentificationDataModule(L.LightningDataModule):
         palm_margin: By which the palm's polygon grows on all sides, as a share of its square's
             side. 0 is the paper, which leaves the heel and the edges of the palm to be seen.
         margin: Around a hand, on each side, as a share of its length.
+        around: What a crop shows: `hand`, or `palm` and what is next to it, for a small model.
         variants: Results of each photograph, each of seeds of its own.
         batch_size: Hands at once; and photographs that are done together.
         num_workers: DataLoader processes, which read and look for hands.
@@ -68,6 +70,7 @@ class DeidentificationDataModule(L.LightningDataModule):
         thumb_root: bool = True,
         palm_margin: float = 0.0,
         margin: float = 0.15,
+        around: Around = "hand",
         variants: int = 1,
         batch_size: int = 8,
         num_workers: int = 1,
@@ -99,7 +102,7 @@ class DeidentificationDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.preparation = Preparation(
-            image_size, tuple(exemplars), variants, thumb_root, palm_margin, margin, seed
+            image_size, tuple(exemplars), variants, thumb_root, palm_margin, margin, seed, around
         )
         self.plan: DeidentificationPlan | None = None
         self.others: dict[str, str] = {}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palmforge.data.deidentification.crops import Box, cut, hand_box, resized, resized_mask
+from palmforge.data.deidentification.crops import Around, Box, crop_box, cut, resized, resized_mask
 from palmforge.data.deidentification.exemplars import Exemplar, cut_exemplars, exemplar_square
 from palmforge.data.deidentification.segmentation import HandSegmenter, palm_mask
 from palmforge.data.images import is_image, read_image
@@ -82,6 +82,7 @@ class Preparation:
         palm_margin: By which the palm's polygon grows, as a share of its square's side.
         margin: Around the hand, on each side, as a share of it.
         seed: Of all noise.
+        around: What a crop shows; see `crop_box`.
     """
 
     image_size: int = 512
@@ -91,6 +92,7 @@ class Preparation:
     palm_margin: float = 0.0
     margin: float = 0.15
     seed: int = 0
+    around: Around = "hand"
 
 
 def find_pictures(root: str | Path) -> tuple[list[str], dict[str, str]]:
@@ -207,7 +209,7 @@ def _hand(
         return f"its points span no palm ({error})"
     if not np.isfinite(points).all():
         return "its points are no finite numbers"
-    box = hand_box(points, preparation.margin)
+    box = crop_box(points, preparation.around, preparation.margin)
     rows, columns = box.inside(*image.shape[:2])
     if image[rows, columns].size == 0:
         return "it lies beside the picture"

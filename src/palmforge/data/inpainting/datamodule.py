@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 
 from palmforge.data import protocols
 from palmforge.data.atomic import check_writable
+from palmforge.data.deidentification.crops import Around
 from palmforge.data.embedded import SYNTHETIC, rendered
 from palmforge.data.hands.dataset import HandPictures
 from palmforge.data.hands.records import MANIFEST, Hands, read_hands
@@ -48,6 +49,7 @@ class InpaintingDataModule(L.LightningDataModule):
         image_size: Side of the pictures in pixels.
         exemplar_size: Side of the exemplars, before the encoder's own preparation.
         margins: Around a hand, on each side, as a share of its length: from, to.
+        around: What a picture shows: `hand`, or `palm` and what is next to it, for a small model.
         free_form: Share of masks that are boxes and polygons anywhere on the hand; the others are
             like palms.
         mirror: Show half of the hands as the other hand.
@@ -75,6 +77,7 @@ class InpaintingDataModule(L.LightningDataModule):
         image_size: int = 512,
         exemplar_size: int = 128,
         margins: tuple[float, float] = (0.05, 0.3),
+        around: Around = "hand",
         free_form: float = 0.3,
         mirror: bool = True,
         fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
@@ -107,8 +110,9 @@ class InpaintingDataModule(L.LightningDataModule):
         self.localizer = localizer
         self.image_size = image_size
         self.settings = HoleSettings(
-            image_size, exemplar_size, (margins[0], margins[1]), free_form=free_form, mirror=mirror
-        )
+            image_size, exemplar_size, (margins[0], margins[1]), free_form=free_form, mirror=mirror,
+            around=around,
+        )  # fmt: skip
         self.fractions = fractions
         self.split_seed = split_seed
         self.max_side = max_side

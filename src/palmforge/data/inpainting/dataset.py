@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from palmforge.data.deidentification.crops import Box, cut, hand_box, resized
+from palmforge.data.deidentification.crops import Around, Box, crop_box, cut, resized
 from palmforge.data.hands.dataset import HandPictures
 from palmforge.data.inpainting.exemplars import draw_exemplar
 from palmforge.data.inpainting.masks import draw_mask
@@ -34,6 +34,7 @@ class HoleSettings:
         shift: By which its square misses the hand's middle, as a share of the square; at most.
         free_form: Share of masks that are not like a palm.
         mirror: Whether half of the hands are shown as the other hand.
+        around: What a picture shows; see `crop_box`.
     """
 
     image_size: int = 512
@@ -42,6 +43,7 @@ class HoleSettings:
     shift: float = 0.05
     free_form: float = 0.3
     mirror: bool = True
+    around: Around = "hand"
 
 
 class HoleDataset(Dataset[dict[str, Any]]):
@@ -127,7 +129,7 @@ class HoleDataset(Dataset[dict[str, Any]]):
 
 def _drawn_box(points: np.ndarray, settings: HoleSettings, rng: np.random.Generator) -> Box:
     """The square around a hand, as tight and as well centred as it happens."""
-    box = hand_box(points, rng.uniform(*settings.margins))
+    box = crop_box(points, settings.around, rng.uniform(*settings.margins))
     left, top = np.rint(rng.uniform(-settings.shift, settings.shift, 2) * box.side).astype(int)
     return Box(box.left + int(left), box.top + int(top), box.side)
 
