@@ -36,7 +36,8 @@ def instantiate(monkeypatch, tiny_data, tmp_path):
 def test_every_folder_of_configs_is_covered():
     folders = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
     here = {"experiment", "ablation", "trainer", "logger", "study", "reference", "data"}
-    assert folders == here | {"evaluation"}  # these in tests/commands/test_evaluate.py
+    # These in tests/commands/test_evaluate.py and test_sweep_space.py.
+    assert folders == here | {"evaluation", "sweep"}
 
 
 FACTORY = "configs/experiment/factory.yaml"

@@ -11,7 +11,7 @@ from conftest import ROOT
 SOURCE = ROOT / "src" / "palmforge"
 FLOORS = (
     ("errors", "losses", "networks", "metrics", "plots"),
-    ("data", "recognition", "localization", "search", "report", "evaluation"),
+    ("data", "recognition", "localization", "search", "report", "evaluation", "export"),
     ("modules", "callbacks"),
     ("commands", "checkpoints"),
     ("cli",),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+import yaml
 from conftest import ROOT
 from runs import STUDENT, callbacks_yaml
 
@@ -106,6 +107,62 @@ def test_two_processes_leave_one_run_with_config_metrics_and_figures(tiny_data, 
     version = logs / "tracked/version_0"
     assert run.name.endswith((version / "wandb_id.txt").read_text())
     assert [p.name for p in (logs / "tracked").iterdir()] == ["version_0"]
+
+
+PROBE = """
+import json, os
+from pathlib import Path
+import lightning as L
+import wandb
+
+class Probe(L.Callback):
+    def on_train_start(self, trainer, pl_module):
+        has = {"lr": pl_module.lr, "margin": pl_module.margin, "run": wandb.run and wandb.run.id}
+        Path(f"rank_{trainer.global_rank}.json").write_text(json.dumps(has))
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_of_an_agent_with_two_processes_is_one_run(tiny_data, tmp_path, logs):
+    """The command line and the variables are those that wandb's agent makes of a sweep file."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "probe.py").write_text(PROBE)
+    (tmp_path / "probe.yaml").write_text("trainer:\n  callbacks+: [{class_path: probe.Probe}]\n")
+    drawn = {"model.init_args.lr": 0.00123, "model.init_args.margin": 160}
+    values = {key: {"value": value} for key, value in drawn.items()}
+    parameters = tmp_path / "wandb/sweep-s1/config-trial7.yaml"
+    parameters.parent.mkdir(parents=True)
+    parameters.write_text(yaml.safe_dump({"wandb_version": 1, **values}))
+    command = [
+        "/usr/bin/env", sys.executable, str(ROOT / "train.py"), "fit", *STUDENT,
+        callbacks_yaml(tmp_path / "callbacks.yaml"), f"--config={tmp_path / 'probe.yaml'}",
+        "--config=configs/logger/wandb.yaml", *tiny_data, "--name=swept",
+        "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_steps=2",
+        "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=2",
+        *create_sweep_command_args({"args": values})["args"],
+    ]  # fmt: skip
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    env |= {
+        "PYTHONPATH": str(tmp_path), "WANDB_MODE": "offline", "WANDB_SWEEP_ID": "s1",
+        "WANDB_RUN_ID": "trial7", "WANDB_SWEEP_PARAM_PATH": str(parameters),
+    }  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"rank_{n}.json").read_text()) for n in (0, 1))
+    assert first == {"lr": 0.00123, "margin": 160, "run": "trial7"}
+    assert second == {**first, "run": None}  # it trains with the same, and tells nobody
+    (run,) = tmp_path.rglob("offline-run-*")
+    assert run.name.endswith("-trial7")
+    records = _read(run)
+    (told,) = records["run"]
+    assert (told.run_id, told.sweep_id) == ("trial7", "s1")
+    assert _config(records)["model"]["init_args"]["lr"] == 0.00123
+    assert "val/eer" in _history(records)
+    assert [p.name for p in (logs / "swept/trial7").iterdir()] == ["version_0"]
 
 
 def test_palms_are_logged_only_when_asked(fit, tmp_path):

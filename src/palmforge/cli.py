@@ -35,9 +35,10 @@ from palmforge.errors import CheckpointError, ConfigError, PalmForgeError
 
 # Commands whose required settings are --name value, as the others.
 _ALL_BY_NAME = (
-    "audit", "data synthesize", "deidentify", "evaluate", "gallery", "generator identity",
-    "generator measure", "locate",
+    "audit", "data synthesize", "deidentify", "evaluate", "export", "gallery",
+    "generator identity", "generator measure", "locate",
 )  # fmt: skip
+_SWITCHES = {"__dry_run": "--dry_run=true", "__retry_failed": "--retry_failed=true"}
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 WANDB_ID = "wandb_id.txt"
 PRETRAINED = "pretrained"  # --ckpt_path of a model that has not been trained further
@@ -53,6 +54,7 @@ def own_commands() -> dict[str, Any]:
         data,
         deidentify_alpha,
         evaluate,
+        export,
         gallery,
         generator,
         generator_export,
@@ -60,11 +62,13 @@ def own_commands() -> dict[str, Any]:
         locate,
         recognizer,
         study,
+        sweep,
     )
     from palmforge.localization.weights import export_localizer
 
     return {
         "study": study.study,
+        "sweep": sweep.sweep,
         "data": {"summary": data.summary, "synthesize": data.synthesize},
         "locate": {
             "predict": locate.predict,
@@ -81,6 +85,7 @@ def own_commands() -> dict[str, Any]:
         "audit": audit.audit,
         "deidentify": {"alpha": deidentify_alpha.alpha},
         "evaluate": evaluate.evaluate,
+        "export": export.export,
         "gallery": {
             "build": gallery.build,
             "add": gallery.add,
@@ -144,6 +149,9 @@ class PalmCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Names the run's folder, finds the checkpoint, and prepares the tracker."""
         config = self.config[self.subcommand]
+        if os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"):
+            # Of an agent. Two on one machine would else share a version_<n>.
+            config.name = f"{config.name}/{os.environ['WANDB_RUN_ID']}"
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else []
         for logger in loggers:
             kind = logger.class_path.rsplit(".", 1)[-1]
@@ -293,7 +301,7 @@ class _ByNameParser(ArgumentParser):
 
 def _run_own(command: Any, argv: list[str]) -> None:
     # jsonargparse wants `--dry_run true`; a switch is what everybody types.
-    args = ["--dry_run=true" if word in ("--dry-run", "--dry_run") else word for word in argv[1:]]
+    args = [_SWITCHES.get(word.replace("-", "_"), word) for word in argv[1:]]
     by_name = bool({argv[0], " ".join(argv[:2])} & set(_ALL_BY_NAME))
     auto_cli(
         command,

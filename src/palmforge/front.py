@@ -21,6 +21,7 @@ Training (LightningCLI; each has a --help and a --print_config)
 
 Many runs
   study      train and test a table:    study configs/study/dhn_xjtu.yaml --dry-run
+  sweep      search settings:           sweep configs/sweep/teacher.yaml --trials 40 --jobs 2
 
 Data
   data       look at a data set:        data summary /data/XJTU-UP
@@ -36,6 +37,7 @@ Data
   evaluate   judge recognisers:         evaluate --config configs/evaluation/open_set.yaml
   gallery    enrol, search 1:N:         gallery build --codes codes.parquet --out DIR
              change, measure it:        gallery add | remove | calibrate | search | info
+  export     one file for a phone:      export --ckpt CKPT --format onnx --out DIR
 
 Presets compose, the later one wins:
   train.py fit --config configs/experiment/dhn_teacher.yaml \\

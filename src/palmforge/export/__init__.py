@@ -1,0 +1,1 @@
+"""A trained network as one file for a phone: written, checked against PyTorch, timed, described."""
