@@ -20,14 +20,20 @@ from torch import Tensor
 
 from benchmarks.timing import alternate, one_thread
 from palmforge.modules.exemplar_inpainting import PAPER, inpaint_with_exemplar
-from palmforge.modules.paint_by_example import PaintByExample, load_paint_by_example
+from palmforge.modules.paint_by_example import (
+    PaintByExample,
+    load_paint_by_example,
+    tiny_paint_by_example,
+)
+from palmforge.networks.paint_by_example import TinyPaintByExample
 
 HANDS = 8
 
 
 def run() -> dict[str, Any]:
     with one_thread():
-        return measure(load_paint_by_example("embedded"), 128, 10, "cpu")
+        torch.manual_seed(0)
+        return measure(tiny_paint_by_example(TinyPaintByExample(), 128), 128, 10, "cpu")
 
 
 def measure(model: PaintByExample, side: int, steps: int, device: str) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def main() -> None:
     from benchmarks.__main__ import show
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="embedded", help="a Paint-by-Example")
+    parser.add_argument("--model", required=True, help="a Paint-by-Example")
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--num_inference_steps", type=int, default=50)
     parser.add_argument("--device", default="cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from conftest import ROOT
@@ -42,7 +44,8 @@ def test_every_folder_of_configs_is_covered():
 
 FACTORY = "configs/experiment/factory.yaml"
 DEIDENTIFY = "configs/experiment/deidentify.yaml"
-NOT_TRAINED = {FACTORY, DEIDENTIFY}
+DEIDENTIFY_TINY = "configs/experiment/deidentify_tiny.yaml"
+NOT_TRAINED = {FACTORY, DEIDENTIFY, DEIDENTIFY_TINY}
 
 
 @pytest.mark.parametrize("path", sorted({*_names("experiment")} - NOT_TRAINED))
@@ -78,6 +81,18 @@ def test_deidentification_instantiates_with_what_the_file_says(monkeypatch, cli)
     assert built.config.predict.name == wanted["name"]
     assert built.model.settings == PAPER and built.model.image_size == 256
     assert built.datamodule.preparation.seed == built.config.predict.seed_everything
+
+
+@pytest.mark.parametrize("command", ["predict", "test"])
+def test_the_small_deidentification_has_the_rows_of_the_papers_tables(monkeypatch, cli, command):
+    seen: list[PalmCLI] = []
+    monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self))
+    cli(command, f"--config={DEIDENTIFY_TINY}", "--trainer.accelerator=cpu")
+    (built,) = seen
+    paper = yaml.safe_load((CONFIGS / "reference/deidentification_iitd.yaml").read_text())
+    assert built.model.methods.keys() == paper["methods"].keys()
+    assert built.model.settings == replace(PAPER, num_inference_steps=10)
+    assert (built.datamodule.preparation.around, built.model.image_size) == ("palm", 128)
 
 
 @pytest.mark.parametrize("path", [*_names("ablation"), *_names("logger")])

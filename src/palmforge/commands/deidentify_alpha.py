@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.deidentification.crops import Around
 from palmforge.data.deidentification.datamodule import DeidentificationDataModule
 from palmforge.data.deidentification.output import composed
 from palmforge.data.deidentification.photographs import Hand
@@ -50,13 +51,15 @@ class Found:
 def alpha(
     images: str = SYNTHETIC,
     target: float = 80.0,
-    pretrained_model_name_or_path: str = "embedded",
+    pretrained_model_name_or_path: str = "Fantasy-Studio/Paint-by-Example",
     recogniser: str = "synthetic-only",
     layout: Layout = "auto",
     num_photographs: int = 64,
     tolerance: float = 0.02,
     share: float = 0.5,
-    image_size: int | None = None,
+    image_size: int = 512,
+    around: Around = "hand",
+    margin: float = 0.15,
     num_inference_steps: int | None = None,
     roi_size: int = 128,
     batch_size: int = 8,
@@ -80,8 +83,10 @@ def alpha(
         num_photographs: At most so many of the validation people, and of the others.
         tolerance: Width of the interval of α at which the search ends.
         share: Of the people, for the search.
-        image_size: Side of a hand's crop; null: 512, and 128 of the embedded model.
-        num_inference_steps: Of the sampler; null: 50, and 20 of the embedded model.
+        image_size: Side of a hand's crop.
+        around: What a crop shows, as in `DeidentificationDataModule`.
+        margin: Likewise.
+        num_inference_steps: Of the sampler; null: 50.
         roi_size: Side of the ROIs that the recogniser sees.
         batch_size: Hands at once.
         device: To sample on.
@@ -94,19 +99,17 @@ def alpha(
         raise ConfigError(f"tolerance: {tolerance} does not lie between 0 and 1")
     if out is not None:
         check_writable(Path(out).expanduser().parent, "out")
-    small = pretrained_model_name_or_path == "embedded"
-    side = image_size or (128 if small else 512)
     judge = load(recogniser)
     model = Deidentifier(
-        pretrained_model_name_or_path, image_size=side,
-        num_inference_steps=num_inference_steps or (20 if small else None),
+        pretrained_model_name_or_path, image_size=image_size,
+        num_inference_steps=num_inference_steps,
     )  # fmt: skip
     model.configure_model()
     assert model.parts is not None
     model.parts.to(device)
     data = DeidentificationDataModule(
-        images, image_size=side, batch_size=batch_size, layout=layout, synthetic=synthetic,
-        synthetic_dir=synthetic_dir, seed=seed,
+        images, image_size=image_size, around=around, margin=margin, batch_size=batch_size,
+        layout=layout, synthetic=synthetic, synthetic_dir=synthetic_dir, seed=seed,
     )  # fmt: skip
     data.setup("test")
     searched, others = _people(data, share, num_photographs, seed)
