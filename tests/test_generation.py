@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.stable_diffusion import EMBEDDED_PATH
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line of at most 200 characters."""
+    told = str(error).strip()
+    return told.splitlines()[0][:200] if told else type(error).__name__
+
+
 class PalmForgeError(Exception):
     """Something the user can mend: the command line prints it, no traceback, and exits with 2."""
 

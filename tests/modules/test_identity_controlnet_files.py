@@ -17,7 +17,7 @@ from runs import load
 from safetensors.torch import load_file
 
 from palmforge.commands.generator_export import export
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.data.synthetic.render import render_roi
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.controlnet_files import PRETRAINED_PATH

@@ -16,7 +16,7 @@ from factories import content
 from generators import SIZE, trainer
 from runs import in_a_process
 
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.data.layouts import scan
 from palmforge.errors import CheckpointError, ConfigError, DataError
 from palmforge.modules.controlnet_files import PRETRAINED_PATH

@@ -14,12 +14,13 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from palmforge.callbacks.rank_zero import on_rank_zero
-from palmforge.callbacks.run_folder import run_folder
+from palmforge.callbacks.run_folder import output_folder
 from palmforge.callbacks.run_report import provenance, write_problems
-from palmforge.data.atomic import check_writable, write_aside
-from palmforge.data.deidentification.output import refuse_inside
+from palmforge.data.atomic import write_aside
+from palmforge.data.deidentification.output import is_new_folder, made_by
 from palmforge.data.deidentification.plan import DeidentificationPlan
-from palmforge.data.generation.output import claim, refuse_foreign, told_if_full
+from palmforge.data.embedded import SYNTHETIC
+from palmforge.data.generation.output import claim, told_if_full
 from palmforge.errors import ConfigError
 from palmforge.evaluation.attack_rates import AttackRates
 from palmforge.evaluation.deidentification_figures import hands_montage
@@ -114,7 +115,9 @@ class DeidentificationReport(L.Callback):
         if methods is None:
             raise ConfigError(f"model: {type(pl_module).__name__} is no Deidentifier")
         warnings.filterwarnings("ignore", "Total length of `DataLoader` across ranks is zero")
-        self._out = self._folder(trainer, datamodule.out)
+        given = datamodule.out or self.directory
+        self._out = output_folder(trainer, given, "data.out", "deidentification")
+        self._is_rendered = datamodule.images == SYNTHETIC
         self._methods = methods
         self._palms = DeidentifiedPalms(self._out, list(methods))
         self._identities: dict[str, str] = datamodule.identities
@@ -226,41 +229,25 @@ class DeidentificationReport(L.Callback):
             f"{found.num_variants} results each by “{first}”, one by the other methods. ROIs of "
             "originals and results are cut at the same place, that of the original."
         ]
-        if Path(self._root).name.find("-seed") >= 0 and "synthetic" in str(self._root):
+        if self._is_rendered:
             remarks.append("The hands are rendered: no figure here is one of real hands.")
         return remarks
-
-    def _folder(self, trainer: L.Trainer, given: str | None) -> Path:
-        self._root = getattr(self._plan, "root", "")
-        chosen = given or self.directory
-        if chosen is not None:
-            return Path(chosen).expanduser()
-        folder = run_folder(trainer)
-        if folder is None:
-            raise ConfigError("data.out must be given where trainer.logger is false")
-        return folder / "deidentification"
 
     def _look(self) -> set[str]:
         """Photographs that are measured. Raises what can be known before the model is loaded."""
         assert self._plan is not None
-        refuse_inside(self._out, Path(self._plan.root))
-        is_new = not (self._out / SETTINGS).exists()
-        if is_new:
-            refuse_foreign(self._out, "data.out", "were not written here")
-        check_writable(self._out, "data.out")
+        is_new = is_new_folder(self._out, SETTINGS, Path(self._plan.root))
         return set() if is_new else self._palms.done()
 
     def _claim(self, module: Any) -> None:
         assert self._plan is not None
         settings = {
-            **module.provenance, **module.digests(), **self._plan.settings(),
+            **made_by(module), **self._plan.settings(),
             "methods": {name: vars(method) for name, method in self._methods.items()},
             "shown_exemplars": list(self._plan.exemplars), "roi_size": self.roi_size,
             "perceptual": self._perceptual.name, "features": self._features.name,
             "feather": self.feather, "pictures": self.pictures,
         }  # fmt: skip
-        if settings["model_sha256"] is not None:
-            settings.pop("model")
         claim(self._out / SETTINGS, settings, "data.out")
 
 

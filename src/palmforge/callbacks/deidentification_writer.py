@@ -14,10 +14,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from palmforge.callbacks.rank_zero import on_rank_zero
 from palmforge.callbacks.run_folder import output_folder
-from palmforge.data.atomic import check_writable
-from palmforge.data.deidentification.output import DeidentifiedFolder, refuse_inside
+from palmforge.data.deidentification.output import (
+    DeidentifiedFolder,
+    is_new_folder,
+    made_by,
+)
 from palmforge.data.deidentification.plan import DeidentificationPlan
-from palmforge.data.generation.output import claim, refuse_foreign, told_if_full
+from palmforge.data.generation.output import claim, told_if_full
 from palmforge.errors import ConfigError
 
 SETTINGS = "deidentification.json"
@@ -124,13 +127,8 @@ class DeidentificationWriter(L.Callback):
     def _look(self) -> set[str]:
         """The pictures that are done. Raises what can be known before the model is loaded."""
         assert self._plan is not None
-        refuse_inside(self._out, Path(self._plan.root))
-        path = self._out / SETTINGS
-        is_new = not path.exists()
-        if is_new:
-            refuse_foreign(self._out, "data.out", "were not written here")
+        is_new = is_new_folder(self._out, SETTINGS, Path(self._plan.root))
         done = set() if is_new else self._folder.look()
-        check_writable(self._out, "data.out")
         self._folder.sweep(done)
         return done
 
@@ -138,11 +136,9 @@ class DeidentificationWriter(L.Callback):
         """Checks or writes the settings, and gives them."""
         assert self._plan is not None
         settings = {
-            "format_version": FORMAT_VERSION, **module.provenance, **module.digests(),
-            **self._plan.settings(), "jpeg_quality": self.jpeg_quality, "feather": self.feather,
+            "format_version": FORMAT_VERSION, **made_by(module), **self._plan.settings(),
+            "jpeg_quality": self.jpeg_quality, "feather": self.feather,
         }  # fmt: skip
-        if settings["model_sha256"] is not None:  # a folder is known by what is in it
-            settings.pop("model")
         claim(self._out / SETTINGS, settings, "data.out")
         return settings
 

@@ -17,9 +17,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from palmforge.callbacks.rank_zero import on_rank_zero
 from palmforge.callbacks.run_folder import output_folder
 from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.digests import checkpoint_digest
 from palmforge.data.generation.output import (
     check_settings,
-    checkpoint_digest,
     claim,
     is_there,
     refuse_foreign,

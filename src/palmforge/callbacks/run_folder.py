@@ -18,13 +18,16 @@ def run_folder(trainer: L.Trainer) -> Path | None:
     return Path(trainer.log_dir) if trainer.loggers and trainer.log_dir else None
 
 
-def output_folder(trainer: L.Trainer, given: str | None, key: str) -> Path:
-    """Where `predict` writes pictures: what is given, or a folder of the run.
+def output_folder(
+    trainer: L.Trainer, given: str | None, key: str, name: str = "predictions/images"
+) -> Path:
+    """Where pictures are written: what is given, or a folder of the run.
 
     Args:
         trainer: Call it on every process.
-        given: By the user; null: `predictions/images` in the run's folder.
+        given: By the user; null: `name` in the run's folder.
         key: The setting, for the message.
+        name: Of the folder in that of the run.
 
     Raises:
         ConfigError: If there is neither.
@@ -34,7 +37,7 @@ def output_folder(trainer: L.Trainer, given: str | None, key: str) -> Path:
     folder = run_folder(trainer)
     if folder is None:
         raise ConfigError(f"{key} must be given where trainer.logger is false")
-    return folder / "predictions" / "images"
+    return folder / name
 
 
 def save_figure(folder: Path, trainer: L.Trainer, name: str, figure: Figure, log: bool) -> None:

@@ -25,6 +25,7 @@ from palmforge.data.roi_cache import RoiSettings, extract
 from palmforge.data.synthetic import SyntheticPalms
 from palmforge.errors import CheckpointError, ConfigError, DataError
 from palmforge.evaluation.data import EvaluationData, PalmSet
+from palmforge.evaluation.finite import finite
 from palmforge.evaluation.overlap import check_unseen
 from palmforge.evaluation.parts import Part
 from palmforge.evaluation.privacy import Audit, audit_pictures, finds
@@ -153,7 +154,7 @@ def audit(
         "left_out": left_out, "remarks": remarks, "provenance": where,
     }  # fmt: skip
     with write_aside(folder / AUDIT) as aside:
-        aside.write_text(json.dumps(_finite(content), indent=2) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
     _show(report, found, path)
 
 
@@ -295,15 +296,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
         return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
-    return value
-
-
-def _finite(value: Any) -> Any:
-    """Infinity, which JSON has not, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
     return value

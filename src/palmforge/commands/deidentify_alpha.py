@@ -25,7 +25,7 @@ from palmforge.errors import ConfigError, DataError
 from palmforge.evaluation.deidentification import Known, know, what_is_left
 from palmforge.modules.deidentification_attack import split_identities
 from palmforge.modules.deidentifier import Deidentifier
-from palmforge.recognition import load
+from palmforge.recognition import Recognizer, load
 
 _HANDS = SyntheticPalms(16, 2, ("IF", "IN"), 384, 78)
 Measure = Callable[[float], float]
@@ -177,7 +177,7 @@ class _Hands:
         names = [identity for _, _, identity in hands]
         self.labels = np.unique(names, return_inverse=True)[1].astype(np.int64)
 
-    def known(self, name: str, recogniser, roi_size: int) -> Known:
+    def known(self, name: str, recogniser: Recognizer, roi_size: int) -> Known:
         """The originals through the eyes of a recogniser."""
         rois = [self._roi(read_image(path)[0], hand, roi_size) for path, hand, _ in self.hands]
         return know(name, recogniser, torch.stack(rois), self.labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import tempfile
@@ -19,6 +18,7 @@ from rich.console import Console
 from palmforge.callbacks.run_report import git_revision
 from palmforge.commands.export_run import Run, read_run
 from palmforge.data.atomic import check_writable, write_aside
+from palmforge.data.digests import file_digest
 from palmforge.data.embedded import SYNTHETIC
 from palmforge.errors import ConfigError
 from palmforge.evaluation.finite import finite
@@ -208,7 +208,7 @@ def _described(what: Exportable, format: Format, written: Path) -> dict[str, Any
         "format": format,
         "file": FILES[format],
         "bytes": written.stat().st_size,
-        "sha256": _digest(written),
+        "sha256": file_digest(written),
         "network": network,
         "input": {INPUT: f"[N, 3, {what.image_size}, {what.image_size}] uint8 RGB"},
         "outputs": what.outputs,
@@ -245,18 +245,13 @@ def _made_by(ckpt: str, format: Format, opset: int) -> dict[str, Any]:
     packages = ["torch", *(("onnx", "onnxruntime", "onnxscript") if "onnx" in format else ())]
     return {
         "checkpoint": path.name,
-        "checkpoint_sha256": _digest(path) if path.is_file() else "",
+        "checkpoint_sha256": file_digest(path) if path.is_file() else "",
         "opset": opset if format.startswith("onnx") else "",
         "palmforge": version("palmforge"),
         "revision": git_revision() or "",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(folder: Path, model: dict[str, Any]) -> None:

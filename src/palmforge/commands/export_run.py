@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from palmforge.callbacks.evaluation_report import RESULTS_NAME, read_results
 from palmforge.data.embedded import SYNTHETIC
 from palmforge.data.synthetic import XJTU_PRESETS
+from palmforge.evaluation.finite import finite
 from palmforge.metrics.scores import ScoreCounts
 
 _SETTINGS = ("domains", "protocol", "image_size", "augmentation")
@@ -54,8 +54,7 @@ def read_run(checkpoint: Path) -> Run:
     results = _results(checkpoint)
     if results is not None:
         metrics, run.counts = read_results(results)
-        finite = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
-        run.test = {"metrics": finite, "file": f"{results.parent.name}/{results.name}"}
+        run.test = {"metrics": finite(metrics), "file": f"{results.parent.name}/{results.name}"}
     return run
 
 

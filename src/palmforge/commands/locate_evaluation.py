@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from palmforge.data.images import read_image
 from palmforge.data.progress import progress_bar
 from palmforge.data.roi import quad_side
 from palmforge.errors import BadImage, ConfigError, DataError
+from palmforge.evaluation.finite import finite
 from palmforge.localization.location import Localizer, PalmLocation
 from palmforge.localization.methods import localizer_identity
 from palmforge.localization.pool import map_with_localizer
@@ -114,7 +114,7 @@ def score_palms(palms: Sequence[Located], truths: Sequence[PalmTruth]) -> Locali
 def write_evaluation(out: Path, root: str, images: int, tables: dict[str, dict[str, Any]]) -> str:
     """Writes `evaluation.json` and `evaluation.md`; returns the latter."""
     with write_aside(out / "evaluation.json") as aside:
-        content = _without_nan({"root": root, "images": images, "methods": tables})
+        content = finite({"root": root, "images": images, "methods": tables})
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     lines = [
         f"# Locators on {root} ({images} pictures)",
@@ -173,12 +173,3 @@ def _groups(truths: Sequence[PalmTruth]) -> dict[str, np.ndarray]:
 def _header(grouping: str) -> str:
     names = [grouping, "method", *(title for title, _ in _COLUMNS.values())]
     return "| " + " | ".join(names) + " |\n|---|---" + "|---:" * len(_COLUMNS) + "|"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

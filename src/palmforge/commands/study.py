@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from palmforge.callbacks.evaluation_report import RESULTS_NAME
+from palmforge.commands.overrides import flat
 from palmforge.commands.study_lines import write_lines
 from palmforge.commands.study_plan import (
     Planned,
@@ -54,7 +55,7 @@ def study(
             or --overrides.data.root=/data/XJTU-UP.
     """
     spec = read_study(study_file)
-    spec.overrides |= _flat(overrides or {})
+    spec.overrides |= flat(overrides or {})
     plan = make_plan(spec, logs)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     target = Path(out or f"results/{spec.name}")
@@ -141,12 +142,3 @@ def _write(
         write_tables(target, title, results, trained, reference)
     else:
         write_lines(target, title, results, spec.baseline, spec.notes)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat

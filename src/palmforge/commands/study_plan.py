@@ -11,7 +11,9 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
+from palmforge.commands.overrides import text
 from palmforge.data.atomic import write_aside
+from palmforge.data.digests import file_digest
 from palmforge.errors import ConfigError
 
 MARKER_NAME = "study_run.json"
@@ -185,7 +187,7 @@ def _plan_run(
         settings["trainer.logger.init_args.save_dir"] = logs
     arguments = [run.command, *(f"--config={file}" for file in files), f"--name={experiment}"]
     arguments += [f"--test_ckpt={spec.checkpoint}"] if run.is_judged else []
-    arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
+    arguments += [f"--{key}={text(value)}" for key, value in settings.items()]
     try:
         contents = [Path(file).read_text(encoding="utf-8") for file in files]
     except OSError as error:
@@ -206,11 +208,7 @@ def _plan_run(
 def _file_digests(settings: dict[str, Any]) -> list[str]:
     """Of the weights that generate: palms of others must not be taken for theirs."""
     paths = [Path(value).expanduser() for value in settings.values() if isinstance(value, str)]
-    digests = []
-    for path in (path for path in paths if path.is_file()):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digests
+    return [file_digest(path) for path in paths if path.is_file()]
 
 
 def read_marker(item: Planned) -> dict[str, Any]:
@@ -224,8 +222,3 @@ def write_marker(item: Planned, marker: dict[str, Any]) -> None:
     """Notes how far a run is."""
     with write_aside(item.folder / MARKER_NAME) as aside:
         aside.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-
-
-def _text(value: Any) -> str:
-    """A value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shlex
@@ -13,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from palmforge.commands.overrides import flat, text
 from palmforge.commands.sweep_command import check_command, check_metric, command_line
 from palmforge.commands.sweep_file import Sweep, read_sweep
 from palmforge.commands.sweep_results import best_trial, write_best, write_plots, write_trials
@@ -57,7 +57,8 @@ def sweep(
         retry_failed: Queues the trials that failed earlier again.
         dry_run: Checks the file, shows what is drawn and the command of a trial, and does nothing.
     """
-    spec = read_sweep(sweep_file, _flat(overrides or {}))
+    laid_over = {key: text(value) for key, value in flat(overrides or {}).items()}
+    spec = read_sweep(sweep_file, laid_over)
     wanted = _wanted(spec, trials, jobs)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{spec.path}: asking {spec.program} whether it takes all that may be drawn")
@@ -177,14 +178,3 @@ def _summary(study: Any, spec: Sweep) -> str:
     if best is None:
         return told
     return f"{told}; best: trial {best.number}, {spec.metric} {best.value:.6g}, {best.params}"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings → dotted key → text of the command line."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return flat

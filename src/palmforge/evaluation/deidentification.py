@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,12 +41,12 @@ class Known:
     labels: Ints = field(repr=False)
     distances: Floats = field(repr=False)
 
-    @property
+    @cached_property
     def genuine(self) -> Floats:
         """Of pairs of originals of one identity."""
         return self._pairs(True)
 
-    @property
+    @cached_property
     def impostor(self) -> Floats:
         """Of pairs of two identities."""
         return self._pairs(False)

@@ -122,7 +122,8 @@ def find_out(
     """
     labels = labels_of_sources(palms, identities)
     originals = torch.from_numpy(palms.array("roi"))
-    variants = palms.array("rois", palms.methods[0]).shape[1]
+    pictures, sources = first_method(palms)
+    variants = len(pictures) // len(labels)
     found = DeidentificationFindings(
         palms.methods, list(recognisers), len(labels), len(np.unique(labels)), variants
     )
@@ -138,7 +139,6 @@ def find_out(
             features, torch.from_numpy(palms.array("features", method))
         )
     if variants > 1:
-        pictures, sources = first_method(palms)
         found.diversity = [_diversity(one, pictures, sources, seed) for one in known]
     found.probes = _probes(known, palms.array("embedding"), labels)
     return found

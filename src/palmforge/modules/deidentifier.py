@@ -15,7 +15,7 @@ from torch import Tensor
 from palmforge.data.deidentification.exemplars import SHARES
 from palmforge.data.deidentification.methods import Method, check_methods
 from palmforge.data.deidentification.photographs import Hand, Photograph
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.exemplar_inpainting import (
     AUTHORS,

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW
 
-from palmforge.errors import CheckpointError, ConfigError
+from palmforge.errors import CheckpointError, ConfigError, first_line
 from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import generators, normal_like
 from palmforge.modules.exemplar_inpainting import masked_latents, with_mask, without_masked
@@ -358,7 +358,7 @@ def _autoencoder(path: str) -> Any:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"model.pretrained_vae_model_name_or_path: {path!r} cannot be read "
-            f"({str(error).strip().splitlines()[0][:200]}). Train one with configs/experiment/"
+            f"({first_line(error)}). Train one with configs/experiment/"
             "paint_by_example_vae_tiny.yaml, and export it: train.py generator export CKPT FOLDER"
         ) from error
     return vae.requires_grad_(False).eval()

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.data.generation.prompted import NO_WORDS
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.losses.identity import (

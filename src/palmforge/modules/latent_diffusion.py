@@ -14,7 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from palmforge.data.generation.output import checkpoint_digest
+from palmforge.data.digests import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.objective import Objective

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from palmforge.data.atomic import check_writable, write_aside
-from palmforge.errors import CheckpointError, ConfigError
+from palmforge.errors import CheckpointError, ConfigError, first_line
 from palmforge.networks.paint_by_example import TinyPaintByExample, tiny_components
 from palmforge.networks.preparation import as_signed
 
@@ -178,7 +178,7 @@ def _local(name_or_path: str, revision: str | None) -> Path:
     except Exception as error:  # of the network, of the hub, of a name that is none
         raise CheckpointError(
             f"{name_or_path!r} is not a folder here, and could not be had from the hub "
-            f"({_first_line(error)}). Without a network: `hf download {name_or_path} --local-dir "
+            f"({first_line(error)}). Without a network: `hf download {name_or_path} --local-dir "
             "DIR` on a machine that has one, and give DIR"
         ) from error
     return folder
@@ -189,7 +189,7 @@ def _check_index(folder: Path) -> None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} has no readable {INDEX} ({_first_line(error)}): not a model in diffusers' "
+            f"{folder} has no readable {INDEX} ({first_line(error)}): not a model in diffusers' "
             "layout. An original model.ckpt must be converted first"
         ) from error
     found = index.get("_class_name") if isinstance(index, dict) else None
@@ -226,7 +226,7 @@ def _network(folder: Path, part: str) -> Any:
         )
     except Exception as error:  # of five libraries
         raise CheckpointError(
-            f"{place} cannot be read ({_first_line(error)}). Weights must be safetensors, or a "
+            f"{place} cannot be read ({first_line(error)}). Weights must be safetensors, or a "
             ".bin that torch.load(weights_only=True) takes: no code in a file is ever run"
         ) from error
     missing, other = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
@@ -262,7 +262,7 @@ def _scheduler(folder: Path) -> Any:
         config = json.loads(file.read_text(encoding="utf-8"))
         name = str(config["_class_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{file} cannot be read ({first_line(error)})") from error
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise CheckpointError(f"{file}: diffusers has no scheduler {name!r}")
@@ -276,7 +276,7 @@ def _feature_extractor(folder: Path) -> Any:
         return CLIPImageProcessor.from_pretrained(str(folder / "feature_extractor"))
     except Exception as error:
         place = folder / "feature_extractor"
-        raise CheckpointError(f"{place} cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{place} cannot be read ({first_line(error)})") from error
 
 
 def _check_parts(parts: dict[str, Any], folder: Path) -> None:
@@ -300,7 +300,3 @@ def _check_parts(parts: dict[str, Any], folder: Path) -> None:
             f"{folder}: the feature extractor gives {crop['height']} × {crop['width']} pixels, "
             f"the image encoder reads {side} × {side}. They are not of one model"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

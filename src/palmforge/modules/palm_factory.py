@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from palmforge.data.digests import checkpoint_digest
 from palmforge.data.factory.ledger import CAPTURE
 from palmforge.data.factory.plan import WAIT
-from palmforge.data.generation.output import checkpoint_digest
 from palmforge.data.synthetic import dataset as world
 from palmforge.data.synthetic.camera import get_preset
 from palmforge.data.synthetic.render import render_roi

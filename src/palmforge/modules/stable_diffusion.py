@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from palmforge.data.generation.prompts import DEFAULT_TEMPLATES, draw_prompts
-from palmforge.errors import CheckpointError
+from palmforge.errors import CheckpointError, first_line
 from palmforge.networks.stable_diffusion import TinyStableDiffusion, tiny_components
 
 EMBEDDED = "embedded"
@@ -87,13 +87,9 @@ def _loaded(kind: Any, key: str, path: str, **options: Any) -> Any:
         what = "is not a folder" if not Path(path).is_dir() else "cannot be read"
         raise CheckpointError(
             f"model.{key}: {path!r} {what} here, and could not be had from the hub "
-            f"({_first_line(error)}). Without a network: `hf download {path} --local-dir DIR` on a "
+            f"({first_line(error)}). Without a network: `hf download {path} --local-dir DIR` on a "
             f"machine that has one, and give DIR. Weights must be safetensors"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _check_parts(pipeline: Any) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 
-from palmforge.data.atomic import write_aside
+from palmforge.data.atomic import check_writable, write_aside
 from palmforge.data.deidentification.crops import paste
 from palmforge.data.deidentification.photographs import (
     Hand,
@@ -27,7 +27,7 @@ from palmforge.data.deidentification.photographs import (
     picture_digest,
 )
 from palmforge.data.deidentification.plan import DeidentificationPlan
-from palmforge.data.generation.output import is_there
+from palmforge.data.generation.output import is_there, refuse_foreign
 from palmforge.data.images import read_image
 from palmforge.errors import BadImage, ConfigError, DataError
 
@@ -256,6 +256,34 @@ def color_profile(path: Path) -> bytes | None:
         return None
     is_rgb = isinstance(profile, bytes) and profile[16:20] == b"RGB "
     return profile if is_rgb else None
+
+
+def is_new_folder(out: Path, settings: str, images: Path) -> bool:
+    """Whether nothing has been done there yet; it can be written to.
+
+    Args:
+        out: Where results go.
+        settings: Name of the file that tells how they were made.
+        images: The photographs.
+
+    Raises:
+        ConfigError: If it is the photographs' folder, in it or around it, or holds other files.
+        DataError: If it cannot be written to.
+    """
+    refuse_inside(out, images)
+    is_new = not (out / settings).exists()
+    if is_new:
+        refuse_foreign(out, "data.out", "were not written here")
+    check_writable(out, "data.out")
+    return is_new
+
+
+def made_by(module: Any) -> dict[str, Any]:
+    """What a `Deidentifier` tells of itself; a model in a folder is known by what is in it."""
+    settings = {**module.provenance, **module.digests()}
+    if settings["model_sha256"] is not None:
+        settings.pop("model")
+    return settings
 
 
 def refuse_inside(out: Path, images: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from palmforge.data.atomic import write_aside
-from palmforge.errors import CheckpointError, ConfigError, DataError
+from palmforge.errors import ConfigError, DataError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -111,31 +110,8 @@ def check_settings(path: Path, settings: dict[str, Any], key: str, partly: bool 
         )
 
 
-def checkpoint_digest(checkpoint: Any) -> str | None:
-    """SHA-256 of a file of weights, or of those of all files of a folder; None without any.
-
-    Raises:
-        CheckpointError: If it cannot be read.
-    """
-    if not checkpoint:
-        return None
-    path = Path(checkpoint)
-    try:
-        if not path.is_dir():
-            return _sha256(path)
-        files = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()]
-    except OSError as error:
-        raise CheckpointError(f"ckpt_path: cannot read {checkpoint}: {error}") from error
-    return hashlib.sha256("".join(files).encode()).hexdigest()
-
-
 def _shown(value: Any) -> str:
     """A setting in a message; of a digest its beginning, of no checkpoint what that means."""
     if value is None:
         return "none (weights as they come)"
     return value[:8] + "…" if isinstance(value, str) and len(value) == 64 else repr(value)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from palmforge.data import protocols
 from palmforge.data.atomic import check_writable
@@ -22,7 +23,70 @@ from palmforge.data.sampler import IdentityBatchSampler
 from palmforge.data.synthetic import SyntheticPalms
 
 
-class HandDataModule(L.LightningDataModule):
+class PeopleDataModule(L.LightningDataModule):
+    """Hands with points; people are disjoint between train, validation and test.
+
+    What is made of a picture is a subclass's: it sets `train`, `val` and `test`, and keeps its
+    settings as they are called below.
+    """
+
+    protocol = "open_set"
+
+    root: str
+    layout: Layout
+    domains: list[str] | None
+    fractions: tuple[float, float, float]
+    split_seed: int
+    eval_batch_size: int
+    max_eval_images: int
+    num_workers: int
+    synthetic: SyntheticPalms
+    synthetic_dir: str
+    val: Dataset[Any]
+    test: Dataset[Any]
+
+    @cached_property
+    def folder(self) -> str:
+        """`root`; that of the embedded data set, which is rendered if it is not there yet."""
+        if self.root != SYNTHETIC:
+            return self.root
+        return rendered(self.synthetic, self.synthetic_dir, self.num_workers)
+
+    @cached_property
+    def hands(self) -> Hands:
+        """What `root` holds."""
+        return read_hands(self.folder, self.layout, self.domains)
+
+    @property
+    def scan(self) -> Scan:
+        """The records of `root`."""
+        return self.hands.scan
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Path → what is wrong with it."""
+        return self.hands.scan.problems
+
+    @cached_property
+    def split(self) -> Split:
+        """People for train, validation and test."""
+        return protocols.open_set(self.scan.records, self.fractions, self.split_seed)
+
+    def val_dataloader(self) -> DataLoader:
+        """Pictures of people not trained on; the same each time."""
+        return self._eval_loader(self.val)
+
+    def test_dataloader(self) -> DataLoader:
+        """Pictures of people neither trained nor chosen on."""
+        return self._eval_loader(self.test)
+
+    def _eval_loader(self, dataset: Any) -> DataLoader:
+        step = max(1, -(-len(dataset) // self.max_eval_images))
+        chosen = Subset(dataset, range(0, len(dataset), step))
+        return evaluation_loader(chosen, self.eval_batch_size, self.num_workers, self.trainer)
+
+
+class HandDataModule(PeopleDataModule):
     """Random views of whole hands, for the palm detector or the landmark network.
 
     Batches are dicts; see `palmforge.data.hands.dataset.HandDataset`. People are disjoint between
@@ -50,8 +114,6 @@ class HandDataModule(L.LightningDataModule):
         synthetic: The embedded data set, for `root=synthetic`.
         synthetic_dir: Where it is rendered to.
     """
-
-    protocol = "open_set"
 
     def __init__(
         self,
@@ -93,29 +155,6 @@ class HandDataModule(L.LightningDataModule):
         self.synthetic_dir = synthetic_dir
         self.class_names = ["L", "R"]
 
-    @cached_property
-    def hands(self) -> Hands:
-        """What `root` holds."""
-        root = self.root
-        if root == SYNTHETIC:
-            root = rendered(self.synthetic, self.synthetic_dir, self.num_workers)
-        return read_hands(root, self.layout, self.domains)
-
-    @property
-    def scan(self) -> Scan:
-        """The records of `root`."""
-        return self.hands.scan
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """Path → what is wrong with it."""
-        return self.hands.scan.problems
-
-    @cached_property
-    def split(self) -> Split:
-        """People for train, validation and test."""
-        return protocols.open_set(self.scan.records, self.fractions, self.split_seed)
-
     def prepare_data(self) -> None:
         """Finds out early what cannot work; one process a node."""
         check_writable(Path(self.cache_dir).expanduser(), "data.cache_dir")
@@ -150,16 +189,3 @@ class HandDataModule(L.LightningDataModule):
             world,
         )
         return training_loader(self.train, sampler, self.num_workers, self.trainer)
-
-    def val_dataloader(self) -> DataLoader:
-        """Views of people not trained on."""
-        return self._eval_loader(self.val)
-
-    def test_dataloader(self) -> DataLoader:
-        """Views of people neither trained nor chosen on."""
-        return self._eval_loader(self.test)
-
-    def _eval_loader(self, dataset: HandDataset) -> DataLoader:
-        step = max(1, -(-len(dataset) // self.max_eval_images))
-        chosen = Subset(dataset, range(0, len(dataset), step))
-        return evaluation_loader(chosen, self.eval_batch_size, self.num_workers, self.trainer)

@@ -7,22 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
-from palmforge.data import protocols
 from palmforge.data.atomic import check_writable
 from palmforge.data.deidentification.crops import Around
-from palmforge.data.embedded import SYNTHETIC, rendered
+from palmforge.data.embedded import SYNTHETIC
+from palmforge.data.hands.datamodule import PeopleDataModule
 from palmforge.data.hands.dataset import HandPictures
 from palmforge.data.hands.records import MANIFEST, Hands, read_hands
 from palmforge.data.inpainting.dataset import HoleDataset, HoleSettings
 from palmforge.data.inpainting.photographs import find_hands
-from palmforge.data.layouts import Layout, Scan
-from palmforge.data.loaders import evaluation_loader, training_loader
-from palmforge.data.protocols import Split
+from palmforge.data.layouts import Layout
+from palmforge.data.loaders import training_loader
 from palmforge.data.records import PalmRecord
 from palmforge.data.sampler import IdentityBatchSampler
 from palmforge.data.synthetic import SyntheticPalms
@@ -31,7 +29,7 @@ from palmforge.errors import ConfigError, DataError
 _VAL, _TEST = 0x7A1, 0x7E57  # their samples do not follow the run's seed: runs are compared by them
 
 
-class InpaintingDataModule(L.LightningDataModule):
+class InpaintingDataModule(PeopleDataModule):
     """Squares around hands, masks on them, and exemplars of what is masked (Yang et al. 2023).
 
     Batches are dicts: `image [N, 3, S, S]` uint8 RGB, `mask [N, 1, S, S]` bool (True: hidden),
@@ -65,8 +63,6 @@ class InpaintingDataModule(L.LightningDataModule):
         synthetic: The embedded data set, for `root=synthetic`; whole hands.
         synthetic_dir: Where it is rendered to.
     """
-
-    protocol = "open_set"
 
     def __init__(
         self,
@@ -128,35 +124,18 @@ class InpaintingDataModule(L.LightningDataModule):
     @cached_property
     def hands(self) -> Hands:
         """What `root` holds, with points; what cannot be used is among the problems."""
-        root = self.root
-        if root == SYNTHETIC:
-            root = rendered(self.synthetic, self.synthetic_dir, self.num_workers)
-        if not (Path(root).expanduser() / MANIFEST).is_file():
+        if not (Path(self.folder).expanduser() / MANIFEST).is_file():
             return find_hands(
-                root, self.layout, self.domains, self.localizer, self.cache_dir, self.num_workers
-            )
-        hands = read_hands(root, self.layout, self.domains)
+                self.folder, self.layout, self.domains, self.localizer, self.cache_dir,
+                self.num_workers,
+            )  # fmt: skip
+        hands = read_hands(self.folder, self.layout, self.domains)
         for record in hands.scan.records:
             if not os.path.isfile(record.path):
                 hands.scan.problems[record.path] = "left out: no such file"
         missing = hands.scan.problems
         hands.scan.records = [r for r in hands.scan.records if r.path not in missing]
         return hands
-
-    @property
-    def scan(self) -> Scan:
-        """The records of `root`."""
-        return self.hands.scan
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """Path → what is wrong with it."""
-        return self.hands.scan.problems
-
-    @cached_property
-    def split(self) -> Split:
-        """People for train, validation and test."""
-        return protocols.open_set(self.scan.records, self.fractions, self.split_seed)
 
     def prepare_data(self) -> None:
         """Renders, or looks for hands; and finds out what cannot work. One process a node."""
@@ -185,14 +164,6 @@ class InpaintingDataModule(L.LightningDataModule):
         sampler = self._sampler(self.train)
         return training_loader(self.train, sampler, self.num_workers, self.trainer)
 
-    def val_dataloader(self) -> DataLoader:
-        """Hands of people not trained on; the same samples each time."""
-        return self._eval_loader(self.val)
-
-    def test_dataloader(self) -> DataLoader:
-        """Hands of people neither trained nor chosen on."""
-        return self._eval_loader(self.test)
-
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
@@ -218,8 +189,3 @@ class InpaintingDataModule(L.LightningDataModule):
             least_identities=1,
             setting="data.batch_size",
         )
-
-    def _eval_loader(self, dataset: HoleDataset) -> DataLoader:
-        step = max(1, -(-len(dataset) // self.max_eval_images))
-        chosen = Subset(dataset, range(0, len(dataset), step))
-        return evaluation_loader(chosen, self.eval_batch_size, self.num_workers, self.trainer)
