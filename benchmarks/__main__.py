@@ -1,13 +1,18 @@
-"""`python -m benchmarks`: all ratios. `python -m benchmarks NAME ...`: some."""
+"""All ratios, or those that are named; kept in results.json, and shown as a table."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import platform
-import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks.results import FILE, keep, read, table
+from palmforge.errors import DataError
 
 NAMES = (
     "hash_loss",
@@ -27,13 +32,60 @@ NAMES = (
 )
 
 
-def main(names: list[str]) -> None:
-    """Each module's `run()` gives claim, ratio, target, further ratios and seconds."""
-    if unknown := set(names) - set(NAMES):
-        raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+def main(arguments: list[str] | None = None) -> None:
+    """Each module's `run()` gives claim, ratio, target, further ratios and seconds.
+
+    Raises:
+        SystemExit: 1 if one failed; the others ran, and their results are kept.
+    """
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny sizes: whether they run; no number is kept"
+    )
+    parser.add_argument("--out", type=Path, default=FILE, help=f"default: {FILE.name} beside this")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    out = None if given.smoke else given.out
+    if out:
+        try:
+            read(out)  # whether it can be added to
+        except DataError as error:
+            raise SystemExit(str(error)) from None
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}")
-    for name in names or NAMES:
-        show(name, importlib.import_module(f"benchmarks.{name}").run())
+    results, failed = {}, []
+    for name in given.names or NAMES:
+        try:
+            results[name] = measured(name, given.smoke)
+        except Exception:  # the others are not lost for one
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        show(name, results[name])
+        if out:
+            keep(out, name, results[name])
+    print("\n" + (f"{table(results)}\n\nkept in {out}" if out else "all sizes were tiny"))
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def measured(name: str, smoke: bool = False) -> dict[str, Any]:
+    """What the `run()` of a benchmark finds.
+
+    Args:
+        name: Of `NAMES`.
+        smoke: With the sizes in its `SMOKE` in place of its constants.
+    """
+    module = importlib.import_module(f"benchmarks.{name}")
+    usual = {key: getattr(module, key) for key in module.SMOKE} if smoke else {}
+    try:
+        for key in usual:
+            setattr(module, key, module.SMOKE[key])
+        return module.run()
+    finally:
+        for key, value in usual.items():
+            setattr(module, key, value)
 
 
 def show(name: str, found: dict[str, Any]) -> None:
@@ -51,4 +103,4 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -32,6 +32,7 @@ from benchmarks.timing import one_thread
 from benchmarks.training_palms import batches, configured, keep, pictures, saved_pipeline
 from benchmarks.training_ways import (
     GPU,
+    SMALLEST,
     Case,
     Way,
     alternate,
@@ -46,6 +47,11 @@ from palmforge.modules.identity_controlnet import IdentityControlNet
 
 CPU = Case(clip=1.0)
 ON_GPU = replace(GPU, batch_size=32, clip=1.0)
+SMOKE = {
+    "CPU": replace(SMALLEST, clip=1.0),
+    "stable_diffusion_15": SMALLEST.build,
+    "CHECKPOINTING": {},
+}
 
 
 def run() -> dict[str, Any]:

@@ -27,13 +27,14 @@ from palmforge.modules.paint_by_example import (
 )
 from palmforge.networks.paint_by_example import TinyPaintByExample
 
-HANDS = 8
+HANDS, SIDE, STEPS, REPEATS = 8, 128, 10, 3
+SMOKE = {"HANDS": 2, "SIDE": 64, "STEPS": 1, "REPEATS": 1}
 
 
 def run() -> dict[str, Any]:
     with one_thread():
         torch.manual_seed(0)
-        return measure(tiny_paint_by_example(TinyPaintByExample(), 128), 128, 10, "cpu")
+        return measure(tiny_paint_by_example(TinyPaintByExample(), SIDE), SIDE, STEPS, "cpu")
 
 
 def measure(model: PaintByExample, side: int, steps: int, device: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def measure(model: PaintByExample, side: int, steps: int, device: str) -> dict[s
 
     jobs = {"one by one": one_by_one, "together": together}
     clock = time.process_time if device == "cpu" else time.perf_counter
-    seconds = alternate(jobs, 3, clock)
+    seconds = alternate(jobs, REPEATS, clock)
     apart = float((kept["together"] - kept["one by one"]).abs().max())
     return {
         "claim": f"hands repainted, {HANDS} at once vs one by one, {side} px, {steps} steps, "

@@ -17,7 +17,8 @@ from palmforge.data.feature_cache import FeatureCache
 from palmforge.losses.hashing import pairwise_hash_loss
 from palmforge.networks.hashing import VGG16Hashing
 
-BATCH = 16
+BATCH, REPEATS = 16, 5
+SMOKE = {"BATCH": 4, "REPEATS": 1}
 
 
 def run() -> dict[str, Any]:
@@ -42,7 +43,7 @@ def _measure(folder: str) -> dict[str, Any]:
         pairwise_hash_loss(network(images, features).codes, labels).backward()
 
     jobs = {"recomputed": lambda: step(None), "cached": lambda: step(cached())}
-    seconds = alternate(jobs, 5)
+    seconds = alternate(jobs, REPEATS)
     stored = cached()[0].numel() * 4
     return {
         "claim": f"teacher step, frozen blocks cached vs recomputed, batch {BATCH}, 1 thread",

@@ -28,7 +28,8 @@ import numpy as np
 from palmforge.metrics.hamming import hamming_distances, pack_codes
 from palmforge.search import Gallery, IndexSettings
 
-BITS, PROBES, FLIPPED, LATENT, CHUNK = 128, 1_000, 0.1, 64, 100_000
+SIZE, BITS, PROBES, FLIPPED, LATENT, CHUNK = 100_000, 128, 1_000, 0.1, 64, 100_000
+SMOKE = {"SIZE": 10_000, "PROBES": 100}
 EFFORTS: dict[str, dict[str, tuple[int, ...]]] = {
     "flat": {},
     "ivf": {"nprobe": (1, 8, 32, 128)},
@@ -53,16 +54,16 @@ print(rss() - before)
 COLUMNS = ("codes", "index", "recall@1", "rank 1", "probes/s", "built in s", "index MB", "RSS MB")
 
 
-def run(size: int = 100_000) -> dict[str, Any]:
+def run() -> dict[str, Any]:
     """Returns claim, ratio and rows as facts, for `python -m benchmarks`."""
-    rows = [row for kind in EFFORTS for row in measure("latent", kind, size)]
+    rows = [row for kind in EFFORTS for row in measure("latent", kind, SIZE)]
     rate = {row["index"]: row["probes/s"] for row in rows}
     facts = {
         row["index"]: ", ".join(f"{name} {_shown(row[name])}" for name in COLUMNS[2:])
         for row in rows
     }
     return {
-        "claim": f"{size:,} codes of {BITS} bits, probes a second: IVF, nprobe 128, vs flat",
+        "claim": f"{SIZE:,} codes of {BITS} bits, probes a second: IVF, nprobe 128, vs flat",
         "ratio": rate["ivf, nprobe 128"] / rate["flat"],
         "facts": facts,
         "seconds": {f"one probe, {name}": 1 / value for name, value in rate.items()},
@@ -144,7 +145,7 @@ def _shown(value: Any) -> str:
 def main() -> None:
     """Prints rows of a Markdown table as they are measured."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--size", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--kinds", nargs="+", default=list(EFFORTS))
     parser.add_argument("--codes", nargs="+", default=["independent", "latent"])
     given = parser.parse_args()

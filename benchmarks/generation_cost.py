@@ -29,7 +29,7 @@ from benchmarks.step_costs import (
     stable_diffusion_15,
 )
 from benchmarks.timing import alternate, one_thread
-from benchmarks.training_ways import quiet
+from benchmarks.training_ways import quiet, small
 from palmforge.data.generation.prompts import DEFAULT_TEMPLATES, draw_prompts
 from palmforge.modules.identity_controlnet import IdentityControlNet
 from palmforge.modules.identity_generator import IdentityGenerator
@@ -137,9 +137,16 @@ class OneStage:
         return (encoders.pictures(latents).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
+CASE = Case()
+SMOKE = {
+    "CASE": Case(num_inference_steps=2, batch_size=1, rounds=1, captures=(1, 2)),
+    "stable_diffusion_15": small,
+}
+
+
 def run() -> dict[str, Any]:
     with one_thread():
-        return measure(Case())
+        return measure(CASE)
 
 
 def measure(case: Case) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import alternate, one_thread
 from palmforge.losses.hashing import pairwise_hash_loss
 
-CODES, BITS, MARGIN = 256, 128, 180.0
+CODES, BITS, MARGIN, REPEATS = 256, 128, 180.0, 30
+SMOKE = {"CODES": 16, "REPEATS": 1}
 
 
 def double_loop(codes: Tensor, labels: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def _measure() -> dict[str, Any]:
 
     ours = step(lambda c, y: pairwise_hash_loss(c, y, MARGIN))
     jobs = {"ours": ours, "broadcast": step(broadcast), "cdist": step(by_cdist)}
-    seconds = alternate(jobs, 30)
+    seconds = alternate(jobs, REPEATS)
     start = time.perf_counter()
     double_loop(codes, labels).backward()
     seconds["Python double loop"] = time.perf_counter() - start

@@ -31,6 +31,7 @@ from benchmarks.timing import one_thread
 from benchmarks.training_palms import batches, configured, keep, pictures, saved_pipeline
 from benchmarks.training_ways import (
     GPU,
+    SMALLEST,
     Case,
     Way,
     alternate,
@@ -43,10 +44,13 @@ from benchmarks.training_ways import (
 from palmforge.data.generation.prompted import PromptedDataset
 from palmforge.modules.identity_generator import IdentityGenerator
 
+CPU = Case()
+SMOKE = {"CPU": SMALLEST, "stable_diffusion_15": SMALLEST.build, "CHECKPOINTING": {}}
+
 
 def run() -> dict[str, Any]:
     with one_thread():
-        return measure(Case())
+        return measure(CPU)
 
 
 @quiet()

@@ -17,7 +17,8 @@ from palmforge.data.augmentation import RoiAugmentation
 from palmforge.losses.margin import MarginLoss
 from palmforge.networks.embedding import PalmEmbedding
 
-BATCH, CLASSES = 64, 5000
+BATCH, CLASSES, ROIS, REPEATS = 64, 5000, 400, 5
+SMOKE = {"BATCH": 2, "CLASSES": 10, "REPEATS": 1, "ROIS": 2}
 # configs/experiment/synthetic_only.yaml
 NARROW = {
     "channels": [32, 64, 128, 256], "layers": [1, 2, 2, 1],
@@ -33,8 +34,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def run() -> dict[str, Any]:
     cv2.setNumThreads(1)
     with one_thread():
-        seconds = alternate({f"ROI, {p}": _augmenting(p) for p in ("strong", "wild")}, 400)
-        steps = alternate({name: _step(**s) for name, s in NETWORKS.items()}, 5)
+        seconds = alternate({f"ROI, {p}": _augmenting(p) for p in ("strong", "wild")}, ROIS)
+        steps = alternate({name: _step(**s) for name, s in NETWORKS.items()}, REPEATS)
     rates = {name: BATCH / time for name, time in steps.items()}
     ours, *others = rates.values()
     return {

@@ -20,6 +20,7 @@ from palmforge.data.synthetic.camera import encode_jpeg, get_preset
 from palmforge.data.synthetic.dataset import start_worker
 
 IDENTITIES, CAPTURES = 5, 20
+SMOKE = {"IDENTITIES": 1, "CAPTURES": 1}
 
 
 def run() -> dict[str, Any]:

@@ -24,7 +24,8 @@ from palmforge.data.layouts import scan
 from palmforge.data.roi_cache import RoiCache, RoiSettings
 from palmforge.data.synthetic import SyntheticPalms
 
-BATCH = 40
+BATCH, IDENTITIES, IMAGES = 40, 40, 10
+SMOKE = {"IDENTITIES": 2, "IMAGES": 2}
 
 
 def run() -> dict[str, Any]:
@@ -34,9 +35,8 @@ def run() -> dict[str, Any]:
 
 
 def _measure(folder: Path) -> dict[str, Any]:
-    SyntheticPalms(num_identities=40, images_per_identity=10, domains=("IF",)).write(
-        str(folder / "palms"), 2
-    )
+    palms = SyntheticPalms(IDENTITIES, IMAGES, ("IF",))
+    palms.write(str(folder / "palms"), 2)
     records = scan(str(folder / "palms")).records
     cache = RoiCache(str(folder / "cache"), RoiSettings())
 

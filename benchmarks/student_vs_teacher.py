@@ -15,12 +15,15 @@ import torch
 from benchmarks.timing import one_thread, steady
 from palmforge.networks.hashing import TinyHashing, VGG16Hashing
 
+REPEATS = 50
+SMOKE = {"REPEATS": 1}
+
 
 def run() -> dict[str, Any]:
     networks = {"student": TinyHashing(128).eval(), "teacher": VGG16Hashing(128).eval()}
     picture = torch.rand(1, 3, 128, 128)
     with one_thread(), torch.inference_mode():
-        seconds = {name: steady(partial(net, picture), 50) for name, net in networks.items()}
+        seconds = {name: steady(partial(net, picture), REPEATS) for name, net in networks.items()}
     facts = {}
     for name, network in networks.items():
         count = sum(p.numel() for p in network.parameters())

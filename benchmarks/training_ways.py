@@ -83,6 +83,16 @@ GPU = Case(
 )  # fmt: skip
 
 
+def _smallest() -> dict[str, Any]:
+    sizes = replace(
+        SMALL, vae_channels=(8, 8, 16), unet_channels=(16, 32), text_dim=32, text_layers=1
+    )
+    return tiny_components(sizes, 32, ["a left palm"])
+
+
+SMALLEST = Case(_smallest, image_size=32, batch_size=2, rounds=1, steps=1, num_images=3)
+
+
 @dataclass
 class Way:
     """One of the two.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,3 +119,61 @@ def test_the_one_stage_is_led_by_its_class():
     other = one.sample(*told, torch.tensor([2, 0]))
     assert same.shape == (2, 3, SIZE, SIZE) and same.dtype == torch.uint8
     assert torch.equal(same[0], same[1]) and not torch.equal(other[0], other[1])
+
+
+def test_all_of_them_run(capsys):
+    """The smoke of CI: tiny sizes, which are put back."""
+    from benchmarks import __main__, results
+
+    kept = results.FILE.read_bytes() if results.FILE.exists() else None
+    __main__.main(["--smoke"])
+    told = capsys.readouterr().out
+    assert all(f"\n{name}: " in told for name in __main__.NAMES)
+    assert __main__.importlib.import_module("benchmarks.hash_loss").CODES == 256
+    assert (results.FILE.read_bytes() if results.FILE.exists() else None) == kept
+
+
+@pytest.fixture
+def stubs(monkeypatch):
+    from benchmarks import __main__
+
+    found = {"claim": "ours vs theirs", "ratio": 3.0, "target": 5.0, "seconds": {"ours": 1.0}}
+    modules = {"good": SimpleNamespace(run=lambda: found, SMOKE={})}
+    modules["other"] = SimpleNamespace(run=lambda: {**found, "ratio": float("inf")}, SMOKE={})
+    modules["bad"] = SimpleNamespace(run=lambda: 1 / 0, SMOKE={})
+    monkeypatch.setattr(__main__, "NAMES", tuple(modules))
+    monkeypatch.setattr(
+        __main__.importlib, "import_module", lambda name: modules[name.removeprefix("benchmarks.")]
+    )
+    return __main__
+
+
+def test_what_was_measured_earlier_stays_in_the_file(stubs, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    stubs.main(["good", f"--out={out}"])
+    assert "| `good` | ours vs theirs | 3.0 | 5.0 | below |" in capsys.readouterr().out
+    stubs.main(["other", f"--out={out}"])
+    kept = json.loads(out.read_text())
+    assert kept["good"]["ratio"] == 3.0 and kept["other"]["ratio"] is None
+    assert kept["good"]["torch"] == torch.__version__ and "machine" in kept["good"]
+
+
+def test_one_that_fails_is_told_after_the_others(stubs, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="failed: bad"):
+        stubs.main(["bad", "good", f"--out={tmp_path / 'results.json'}"])
+    assert list(json.loads((tmp_path / "results.json").read_text())) == ["good"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_file_that_is_none_of_ours_is_left_alone(stubs, tmp_path):
+    out = tmp_path / "results.json"
+    out.write_text('{"good": 1}')
+    with pytest.raises(SystemExit, match="holds no results of benchmarks"):
+        stubs.main(["good", f"--out={out}"])
+    assert out.read_text() == '{"good": 1}'
+
+
+def test_an_unknown_name_lists_the_known(stubs, capsys):
+    with pytest.raises(SystemExit):
+        stubs.main(["nothing"])
+    assert "no benchmark nothing; there are good, other, bad" in capsys.readouterr().err
