@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test bench lint clean
+.PHONY: quickstart test bench lint docs clean
 
 # An environment is made once, and again when its list of packages changes.
 $(VENV)/.runtime: requirements.txt
@@ -29,5 +29,8 @@ bench: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 NO_ALBUMENTATIONS_UPDATE=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .pytest_cache .ruff_cache .mypy_cache build
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build site

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the README's pictures, after `make quickstart`: `python scripts/readme_figures.py`."""
+"""Draws the pictures of docs/quickstart.md, after `make quickstart`: `python scripts/readme_figures.py`."""
 
 from __future__ import annotations
 

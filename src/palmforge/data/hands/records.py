@@ -81,8 +81,8 @@ def _with_points(hands: Hands) -> Hands:
     found.records = [record for record in found.records if record.path in hands.points]
     if not found.records:
         raise DataError(
-            f"{found.root}: no picture with key points. Add a keypoints.csv (README, Your data), or"
-            " render hands: train.py data synthesize"
+            f"{found.root}: no picture with key points. Add a keypoints.csv (docs/data.md), or "
+            "render hands: train.py data synthesize"
         )
     return hands
 
