@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the pictures of docs/quickstart.md, after `make quickstart`: `python scripts/readme_figures.py`."""
+"""Draws the pictures of docs/quickstart.md, after `make quickstart`."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _records(path: Path) -> Iterator[bytes]:
             whole = b""
 
 
-def _read(run: Path) -> dict[str, list]:
+def read_run(run: Path) -> dict[str, list]:
     """The records of an offline run by kind."""
     from wandb.proto import wandb_internal_pb2
 
@@ -63,7 +63,7 @@ def _read(run: Path) -> dict[str, list]:
     return records
 
 
-def _config(records: dict[str, list]) -> dict:
+def run_config(records: dict[str, list]) -> dict:
     updates = [
         u for kind in ("run", "config") for r in records.get(kind, []) for u in _updates(kind, r)
     ]
@@ -74,7 +74,7 @@ def _updates(kind: str, record) -> list:
     return list(record.config.update if kind == "run" else record.update)
 
 
-def _history(records: dict[str, list]) -> set[str]:
+def run_history(records: dict[str, list]) -> set[str]:
     return {"/".join(i.nested_key) or i.key for h in records["history"] for i in h.item}
 
 
@@ -96,11 +96,16 @@ def test_two_processes_leave_one_run_with_config_metrics_and_figures(tiny_data, 
     )
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.rglob("offline-run-*")
-    records = _read(run)
-    config = _config(records)
+    records = read_run(run)
+    config = run_config(records)
     assert config["model"]["init_args"]["margin"] == 180.0
     assert config["data"]["init_args"]["protocol"] == "first_five"
-    assert {"train/loss", "train/hash_loss", "val/eer", "test/eer"} <= _history(records)
+    assert {"train/loss", "train/hash_loss", "val/eer", "test/eer"} <= run_history(records)
+    assert "train/images_per_s" in run_history(records)
+    told = [(artifact.type, artifact.use_after_commit) for artifact in records["artifact"]]
+    assert told == [
+        ("dataset", True), ("roi-cache", True), ("model", False), ("report", False),
+    ]  # fmt: skip  # each once
     pictures = {p.name.split("_")[0] for p in (run / "files/media/images/figures").iterdir()}
     assert pictures == {"roc", "det", "distances"}  # and no palm
 
@@ -157,11 +162,11 @@ def test_a_trial_of_an_agent_with_two_processes_is_one_run(tiny_data, tmp_path, 
     assert second == {**first, "run": None}  # it trains with the same, and tells nobody
     (run,) = tmp_path.rglob("offline-run-*")
     assert run.name.endswith("-trial7")
-    records = _read(run)
+    records = read_run(run)
     (told,) = records["run"]
     assert (told.run_id, told.sweep_id) == ("trial7", "s1")
-    assert _config(records)["model"]["init_args"]["lr"] == 0.00123
-    assert "val/eer" in _history(records)
+    assert run_config(records)["model"]["init_args"]["lr"] == 0.00123
+    assert "val/eer" in run_history(records)
     assert [p.name for p in (logs / "swept/trial7").iterdir()] == ["version_0"]
 
 

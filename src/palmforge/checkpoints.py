@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from palmforge.callbacks.lineage_fetch import PREFIX, fetch
 from palmforge.errors import CheckpointError
 
 NAMES = ("last", "best")
@@ -22,7 +23,7 @@ def resolve_checkpoint(
     and go on with fresh weights.
 
     Args:
-        given: `last`, `best`, a file, or None.
+        given: `last`, `best`, a file, `wandb:entity/project/name:alias`, or None.
         save_dir: Where runs are kept (`lightning_logs`).
         experiment: Whose runs.
         command: `fit` starts afresh without a checkpoint; the other commands refuse to.
@@ -31,7 +32,8 @@ def resolve_checkpoint(
         The file, or None for a fresh start.
 
     Raises:
-        CheckpointError: If there is no such file, or none is given and the command needs one.
+        CheckpointError: If there is no such file, or none is given and the command needs one; or
+            as `fetch`.
     """
     if given is None:
         if command == "fit":
@@ -40,6 +42,8 @@ def resolve_checkpoint(
             f"{command} needs --ckpt_path: a file, or last or best of the newest run of "
             f"{experiment!r}"
         )
+    if given.startswith(PREFIX):
+        given = str(fetch(given, save_dir, "ckpt_path"))
     if "://" in given:
         raise CheckpointError(
             f"ckpt_path: {given} is not on this machine. Download it and give the file: a "

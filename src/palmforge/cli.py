@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +26,8 @@ import palmforge.data.generation.datamodule
 import palmforge.data.hands.datamodule
 import palmforge.data.inpainting.datamodule
 import palmforge.modules
-from palmforge.callbacks import StepSeed
+from palmforge.callbacks import StepSeed, StopOnSignal
+from palmforge.callbacks.lineage_fetch import PREFIX, fetch, has_wandb_key
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
 from palmforge.data.atomic import check_writable, write_aside
@@ -107,7 +107,9 @@ class SaveRun(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """On rank 0."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        text = self.parser.dump(self.config, skip_none=False)
+        # Trackers need not learn the user's name.
+        config = yaml.safe_load(text.replace(f"{Path.home()}{os.sep}", f"~{os.sep}"))
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # config.yaml stands beside its metrics already
                 logger.log_hyperparams(config)
@@ -167,6 +169,7 @@ class PalmCLI(LightningCLI):
             config.ckpt_path = resolve_checkpoint(
                 config.get("ckpt_path"), save_dir, config.name, str(self.subcommand)
             )
+        _fetch_weights(config, save_dir)
         for logger in loggers:
             if logger.class_path.endswith("WandbLogger"):
                 _prepare_wandb(logger.init_args, config)
@@ -230,6 +233,13 @@ def _as_seed(seed: bool | int) -> int:
     return 0 if isinstance(seed, bool) else seed
 
 
+def _fetch_weights(config: Namespace, save_dir: str) -> None:
+    """Of the model's settings (`teacher_ckpt`, `weights`, `controlnet`), those that wandb has."""
+    for name, value in vars(config.model.get("init_args") or Namespace()).items():
+        if isinstance(value, str) and value.startswith(PREFIX):
+            config.model.init_args[name] = str(fetch(value, save_dir, f"model.{name}"))
+
+
 def _save_dir(loggers: Sequence[Namespace]) -> str:
     for logger in loggers:
         if logger.class_path.endswith("CSVLogger"):
@@ -239,6 +249,8 @@ def _save_dir(loggers: Sequence[Namespace]) -> str:
 
 def _prepare_wandb(arguments: Namespace, config: Namespace) -> None:
     """Run name, the id of the run that is resumed, and offline where there is no key."""
+    # It would send what is printed: warnings have names of palms' files in them.
+    os.environ.setdefault("WANDB_CONSOLE", "off")
     if arguments.name is None:
         arguments.name = config.name
     if config.ckpt_path is not None and arguments.id is None:
@@ -246,22 +258,12 @@ def _prepare_wandb(arguments: Namespace, config: Namespace) -> None:
         if earlier.is_file():
             arguments.id = earlier.read_text(encoding="utf-8").strip()
     Path(arguments.save_dir).mkdir(parents=True, exist_ok=True)
-    if not arguments.offline and os.environ.get("WANDB_MODE") is None and not _has_wandb_key():
+    if not arguments.offline and os.environ.get("WANDB_MODE") is None and not has_wandb_key():
         arguments.offline = True
         rank_zero_info(
             "wandb: no API key, so the run is kept offline under "
             f"{arguments.save_dir}/wandb; `wandb sync` uploads it after `wandb login`"
         )
-
-
-def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0]
-    try:
-        return netrc().authenticators(host) is not None
-    except (OSError, NetrcParseError):
-        return False
 
 
 def main(args: list[str] | None = None) -> None:
@@ -279,6 +281,7 @@ def main(args: list[str] | None = None) -> None:
         subclass_mode_data=True,
         save_config_callback=SaveRun,
         save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": StopOnSignal()},  # whatever callbacks a file lists
         # No abbreviations: `max_step` would silently be `max_steps`.
         parser_kwargs={"allow_abbrev": False, **{name: base for name in PalmCLI.subcommands()}},
         auto_configure_optimizers=False,

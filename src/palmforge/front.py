@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 # `import lightning` alone takes five seconds. tests/test_front.py holds this page equal to the
@@ -46,10 +48,14 @@ Presets compose, the later one wins:
 
 
 def main() -> None:
-    """Runs the command line. Exits with 2 for what the user can mend, 143 after SIGTERM."""
+    """Runs the command line.
+
+    Exits with 2 for what the user can mend, 143 after SIGTERM, 138 after SIGUSR1 (`StopOnSignal`).
+    """
     if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
         print(HELP, end="")
         return
+    _end_with_launcher()
     from palmforge.cli import main as run
     from palmforge.errors import PalmForgeError
 
@@ -65,5 +71,13 @@ def main() -> None:
         raise SystemExit(2) from error
     except SystemExit as stop:
         if type(stop).__name__ == "SIGTERMException":  # Lightning would leave with status 0
-            raise SystemExit(143) from stop
+            raise SystemExit(143 if stop.code is None else stop.code) from stop
         raise
+
+
+def _end_with_launcher() -> None:
+    """One of many processes: without the one that started it, it would wait for ever."""
+    if "LOCAL_RANK" in os.environ and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; it may be in a collective

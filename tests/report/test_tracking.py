@@ -44,9 +44,11 @@ def test_tables_keep_numbers_and_palms_stay_here(logged):
         Table("Errors", ["run", "EER", "n"], [
             ["a", Rate(0.035, 0.03, 0.04), 7], ["b", Rate(math.nan), math.nan], ["c", None, "few"],
         ]),
+        Table("Left out", ["path", "reason"], [["jane/1.png", "torn"]], is_private=True),
         HeatMap("Domains", ["IF"], ["IF", "IN"], [[0.5, math.nan]], "enrolled"),
     ]  # fmt: skip
     tables, pictures = logged(Report("t", blocks=blocks))
+    assert tables.keys() == {"errors", "domains"}
     assert tables["errors"]["columns"] == ["run", "EER", "EER low", "EER high", "n"]
     assert tables["errors"]["data"] == [
         ["a", 0.035, 0.03, 0.04, 7],

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from palmforge.errors import CheckpointError, ConfigError
+from palmforge.networks.sharded_tensors import own_part, sharded_like, whole
 
 STATE_KEY = "WeightEMA"
 
@@ -26,8 +27,8 @@ class WeightEMA(L.Callback):
     module, frozen weights and buffers too: for LoRA on Stable Diffusion that is gigabytes in
     memory and in each checkpoint. Here buffers stay as they are.
 
-    Every process averages its own weights: equal ones give equal averages (DDP; weights that are
-    sharded over processes are not supported).
+    Every process averages its own weights: equal ones give equal averages (DDP), and of sharded
+    ones each its part.
 
     Args:
         decay: In [0, 1).
@@ -52,7 +53,8 @@ class WeightEMA(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and a whole number: readable with `weights_only=True`."""
-        return {"num_updates": self._num_updates, "average": dict(self._average)}
+        average = {name: whole(value) for name, value in self._average.items()}
+        return {"num_updates": self._num_updates, "average": average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the averages of a checkpoint."""
@@ -129,8 +131,8 @@ class WeightEMA(L.Callback):
         self._num_updates += 1
         n = self._num_updates
         decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
-        live = [p.detach().float() for _, p in self._pairs(pl_module)]
-        torch._foreach_lerp_(list(self._average.values()), live, 1 - decay)
+        live = [own_part(p.detach()).float() for _, p in self._pairs(pl_module)]
+        torch._foreach_lerp_([own_part(a) for a in self._average.values()], live, 1 - decay)
 
     def _pairs(self, pl_module: L.LightningModule) -> list[tuple[str, torch.nn.Parameter]]:
         """The averaged parameters, whose averages are now on their devices.
@@ -146,7 +148,7 @@ class WeightEMA(L.Callback):
             )
         pairs = [(name, parameters[name]) for name in self._average]
         with torch.inference_mode(False):  # a sanity check may be the first to move them
-            self._average = {name: self._average[name].to(p.device) for name, p in pairs}
+            self._average = {n: sharded_like(self._average[n], p).to(p.device) for n, p in pairs}
         return pairs
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ from palmforge.commands.generator_references import ReferencePalms
 from palmforge.data.atomic import write_aside
 from palmforge.evaluation.identity import Findings, Setting
 from palmforge.evaluation.identity_pictures import identity_montage
-from palmforge.evaluation.identity_summary import LEFT_OUT, as_json, summarize_identity
+from palmforge.evaluation.identity_summary import as_json, summarize_identity
 from palmforge.report import Report, Table, write_report
 from palmforge.report.wording import cell_words
 
@@ -64,7 +64,7 @@ def _show(report: Report, remarks: Sequence[str], path: Path) -> None:
     for remark in remarks:
         console.print(remark, soft_wrap=True)
     for block in report.blocks:
-        if not isinstance(block, Table) or block.title == LEFT_OUT:
+        if not isinstance(block, Table) or block.is_private:
             continue
         shown = RichTable(title=block.title, caption=block.note or None)
         for column, letter in zip(block.columns, block.alignment, strict=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,8 @@ def study(
             console.print(f"{label}: done, skipped")
         else:
             console.print(f"{label}: {_DOING[item.arguments[0]]}")
-            _run(item, console)
+            with _tracked_as({"WANDB_RUN_GROUP": spec.name, "WANDB_JOB_TYPE": item.run}):
+                _run(item, console)
         _write(target, spec, _results(plan), reference)
     if not _results(plan):
         return
@@ -88,6 +92,18 @@ def _listed(item: Planned) -> str:
     lines = [shlex.join(["python", sys.argv[0], command]), *(shlex.quote(flag) for flag in flags)]
     state = "done" if item.version else "to do"
     return f"# {item.label} ({state})\n" + " \\\n  ".join(lines) + "\n"
+
+
+@contextmanager
+def _tracked_as(names: dict[str, str]) -> Iterator[None]:
+    """What wandb calls the runs that are started now; the user's own names win."""
+    new = {name: value for name, value in names.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
 
 
 def _run(item: Planned, console: Console) -> None:

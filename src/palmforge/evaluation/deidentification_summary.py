@@ -101,7 +101,8 @@ def summarize_deidentification(
     if problems:
         rows = sorted(problems.items())[:_LISTED]
         note = f"{len(rows)} of {len(problems):,}; all are in problems.csv."
-        blocks += [Heading(LEFT_OUT), Table(LEFT_OUT, ["photograph", "reason"], rows, note)]
+        named = Table(LEFT_OUT, ["photograph", "reason"], rows, note, is_private=True)
+        blocks += [Heading(LEFT_OUT), named]
     return Report(TITLE, "PalmForge", blocks, where)
 
 

@@ -14,7 +14,7 @@ from palmforge.metrics.comparison import tar_key
 from palmforge.plots import histogram_figure
 from palmforge.report import Block, Cell, Heading, Paragraph, Plot, Rate, Report, Table
 
-TITLE, LEFT_OUT = "Is the palm kept?", "Paths left out"
+TITLE = "Is the palm kept?"
 _REAL = "other captures, not generated"
 _TRADE = "Farther right: captures of a palm are more alike. Farther up: they look more different."
 _SPREAD = "Mean and standard deviation over captures; shaded: 5th to 95th percentile."
@@ -53,7 +53,8 @@ def summarize_identity(
     if problems:
         rows = sorted(problems.items())[:50]
         note = f"{len(rows)} of {len(problems):,}; all are in problems.csv."
-        blocks += [Heading("Left out"), Table(LEFT_OUT, ["path", "reason"], rows, note)]
+        named = Table("Paths left out", ["path", "reason"], rows, note, is_private=True)
+        blocks += [Heading("Left out"), named]
     return Report(TITLE, "PalmForge", blocks, where, config_yaml)
 
 

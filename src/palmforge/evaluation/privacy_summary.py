@@ -109,7 +109,8 @@ def summarize_audit(
     if problems:
         rows = sorted(problems.items())[:_LISTED]
         note = f"{len(rows)} of {len(problems):,}; all are in problems.csv."
-        blocks += [Heading("Left out"), Table("Paths left out", ["path", "reason"], rows, note)]
+        named = Table("Paths left out", ["path", "reason"], rows, note, is_private=True)
+        blocks += [Heading("Left out"), named]
     return Report(TITLE, "PalmForge", blocks, provenance, config_yaml)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from palmforge.errors import CheckpointError, ConfigError, first_line
+from palmforge.metrics.mean_by_index import MeanByIndex
 from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import generators, normal_like
 from palmforge.modules.exemplar_inpainting import masked_latents, with_mask, without_masked
@@ -95,6 +96,7 @@ class ExemplarInpainter(L.LightningModule):
         lr_schedule: Schedule = "cosine",
     ) -> None:
         super().__init__()
+        self.fixed_loss = torch.nn.ModuleDict({"val": MeanByIndex(), "test": MeanByIndex()})
         if not 0 <= exemplar_dropout < 1:
             raise ConfigError(f"model.exemplar_dropout: {exemplar_dropout} is not in [0, 1)")
         if not mask_weight > 0:
@@ -282,14 +284,13 @@ class ExemplarInpainter(L.LightningModule):
     def _log_fixed_loss(self, batch: Batch, split: str) -> None:
         latents, context, words = self.prepared(batch)
         predict, places = self.predictor(context, words), self.places(batch)
+        metric = cast(MeanByIndex, self.fixed_loss[split])
         for quarter in range(4):
             steps = self.objective.fixed_timesteps(batch["index"], quarter)
             seeds = batch["seed"] + quarter
             losses = self.objective.losses(predict, latents, seeds, steps, places)
-            self.log(
-                f"{split}/loss", losses.mean(), batch_size=len(latents), sync_dist=True,
-                prog_bar=split == "val",
-            )  # fmt: skip
+            metric.update(losses, 4 * batch["index"] + quarter)
+        self.log(f"{split}/loss", metric, batch_size=len(latents), prog_bar=split == "val")
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Logs the norm of the gradients before they are clipped."""

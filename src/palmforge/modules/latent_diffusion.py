@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from palmforge.data.digests import checkpoint_digest
 from palmforge.errors import CheckpointError, ConfigError
+from palmforge.metrics.mean_by_index import MeanByIndex
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.objective import Objective
 from palmforge.modules.schedule import Schedule, scheduled
 from palmforge.modules.stable_diffusion import base_path, load_pipeline, text_encoders
+from palmforge.networks.sharded_tensors import is_sharded
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
 
 Batch = dict[str, Any]
@@ -113,6 +115,7 @@ class LatentDiffusionModule(L.LightningModule):
         self.guidance_scale = guidance_scale
         self.negative_prompt = negative_prompt
         self.pipeline: Any = None
+        self.fixed_loss = torch.nn.ModuleDict({"val": MeanByIndex(), "test": MeanByIndex()})
 
     def choose_trained(self) -> None:
         """Adds and thaws what is trained; all parts of `pipeline` come frozen, in eval mode."""
@@ -252,7 +255,8 @@ class LatentDiffusionModule(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Logs the norm of the gradients before they are clipped."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        norm: Any = torch.nn.utils.get_total_norm(gradients)
+        self.log("train/grad_norm", norm.full_tensor() if is_sharded(norm) else norm)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, with a warm-up and a decay."""
@@ -271,16 +275,12 @@ class LatentDiffusionModule(L.LightningModule):
             split: `val` or `test`.
         """
         latents = self.objective.latents(batch)
+        metric = cast(MeanByIndex, self.fixed_loss[split])
         for quarter in range(4):
             steps = self.objective.fixed_timesteps(batch["index"], quarter)
             losses = self.objective.losses(predict, latents, batch["seed"] + quarter, steps)
-            self.log(
-                f"{split}/loss",
-                losses.mean(),
-                batch_size=len(latents),
-                sync_dist=True,
-                prog_bar=split == "val",
-            )
+            metric.update(losses, 4 * batch["index"] + quarter)
+        self.log(f"{split}/loss", metric, batch_size=len(latents), prog_bar=split == "val")
 
     def teardown(self, stage: str) -> None:
         """Says how many prompts were longer than the text encoder reads."""

@@ -65,6 +65,7 @@ class Table:
         rows: As many cells each as there are columns. None and NaN are shown as "–".
         note: Shown below it.
         align: A letter a column of `l`, `r`, `c`; empty: words left, the rest right.
+        is_private: It names files of people: reports show it, trackers are not given it.
 
     Raises:
         ValueError: A row or `align` of another length than `columns`, or another letter.
@@ -75,6 +76,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     align: str = ""
+    is_private: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, start=1):

@@ -16,7 +16,7 @@ def log_to_wandb(report: Report, run: Any, images: bool = False) -> None:
     """Logs tables and plots to a run, online or offline, as `report/<title>`.
 
     A column of rates becomes three of numbers in [0, 1]: `EER`, `EER low`, `EER high`. Text and
-    config are not logged: the run has its own.
+    config are not logged: the run has its own. Tables that name files of people stay here.
 
     Args:
         report: What to log.
@@ -29,6 +29,8 @@ def log_to_wandb(report: Report, run: Any, images: bool = False) -> None:
     slugs = Slugs()
     record: dict[str, Any] = {}
     for block in walk(report.blocks):
+        if isinstance(block, Table) and block.is_private:
+            continue
         if isinstance(block, (Table, HeatMap)):
             columns, rows = _numbers(block) if isinstance(block, Table) else _matrix(block)
             table = wandb.Table(columns=list(columns), data=rows, allow_mixed_types=True)

@@ -1,0 +1,120 @@
+"""A signal ends a fit after a whole step, on all processes after the same one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as distributed
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+# The last one wins where processes got different ones.
+_SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1") if hasattr(signal, n)]
+_VAL_PROGRESS = "epoch_loop.val_loop.batch_progress"
+
+
+class StopOnSignal(L.Callback):
+    """Ends a fit on SIGTERM (exit code 143) or SIGUSR1 (138: "start me again", SLURM's warning).
+
+    A signal to any process is heard by all after their next optimizer step, or the next batch of a
+    validation; `LastCheckpoint` then saves what `--ckpt_path last` goes on from to the same bits.
+    Several processes ask each other over the network of their hosts, a byte a step: no GPU is
+    waited for.
+
+    Lightning 2.6 sends and saves inside the signal handler, wherever each process may be: their
+    collectives then meet those of other steps (a hang), and SLURM's checkpoint may hold half a
+    step. Its handlers are replaced while a fit runs.
+    """
+
+    def __init__(self) -> None:
+        self._heard = 0  # by this process: place in _SIGNALS, from 1
+        self._stopping = False
+        self._step = 0
+        self._process = 0
+        self._group: Any = None  # of the hosts; None: that which the training has will do
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listens."""
+        self._listen()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listens."""
+        self._listen()
+        self._step = trainer.global_step
+        if trainer.world_size > 1 and distributed.get_backend() != "gloo":
+            self._group = distributed.new_group(backend="gloo")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Stops, but not between micro-batches: their gradients are in no checkpoint."""
+        if trainer.global_step > self._step:
+            self._step = trainer.global_step
+            if stop := self._told_to_stop(trainer):
+                # Now, and not by Lightning's `on_exception`: forked processes have none.
+                for callback in trainer.checkpoint_callbacks:
+                    callback.on_exception(trainer, pl_module, stop)
+                raise stop
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Stops; the validation will be done again, whole."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and (stop := self._told_to_stop(trainer)):
+            raise stop
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Within a validation: writes down that it has not begun, not that it is half done."""
+        if not trainer.validating or not self._stopping or "loops" not in checkpoint:
+            return
+        done = checkpoint["loops"]["fit_loop"][_VAL_PROGRESS]["total"]["completed"]
+        total = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+        current = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+        progress = checkpoint["loops"]["fit_loop"][_VAL_PROGRESS]
+        checkpoint["loops"]["fit_loop"][_VAL_PROGRESS] = {
+            **progress, "total": total, "current": current, "is_last_batch": False,
+        }  # fmt: skip
+
+    def _listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._heard, self._stopping, self._process = 0, False, os.getpid()
+        for number in _SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # A DataLoader's workers have this handler too, and are ended by their process.
+        if os.getpid() == self._process:
+            self._heard = max(self._heard, _SIGNALS.index(number) + 1)
+
+    def _told_to_stop(self, trainer: L.Trainer) -> SIGTERMException | None:
+        place = self._heard
+        if trainer.world_size > 1:
+            heard = torch.tensor(place)
+            distributed.all_reduce(heard, distributed.ReduceOp.MAX, group=self._group)
+            place = int(heard)
+        if not place:
+            return None
+        self._stopping = True
+        number = _SIGNALS[place - 1]
+        rank_zero_info(
+            f"{number.name}: stopped after step {trainer.global_step}; --ckpt_path last goes on"
+        )
+        return SIGTERMException(0 if _is_watched(trainer) else 128 + number)
+
+
+def _is_watched(trainer: L.Trainer) -> bool:
+    """Whether Lightning started this process: where one fails, it kills the first at its saving."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    launched = environment is not None and not environment.creates_processes_externally
+    return launched and trainer.local_rank > 0
