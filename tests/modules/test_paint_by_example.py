@@ -23,10 +23,17 @@ from exemplars import (
     saved,
 )
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import avg_pool2d
 
+from palmforge.data.deidentification.crops import crop_box, cut, resized, resized_mask
+from palmforge.data.deidentification.exemplars import cut_exemplars
+from palmforge.data.deidentification.segmentation import palm_mask, skeleton
+from palmforge.data.synthetic.render import render_palm
 from palmforge.errors import CheckpointError, ConfigError
 from palmforge.modules.exemplar_inpainting import InpaintingSettings, inpaint_with_exemplar
 from palmforge.modules.paint_by_example import (
+    EMBEDDED,
+    EMBEDDED_PATH,
     PARTS,
     load_paint_by_example,
     save_paint_by_example,
@@ -282,3 +289,30 @@ def test_half_a_model_cannot_be_loaded(tmp_path, monkeypatch):
         save_paint_by_example(model(), str(tmp_path / "half"))
     assert (tmp_path / "half" / "unet").is_dir()
     refused(tmp_path / "half", "no readable model_index.json")
+
+
+def test_the_small_one_of_the_package_hides_a_palm_under_skin():
+    size = sum(file.stat().st_size for file in EMBEDDED_PATH.rglob("*") if file.is_file())
+    assert size <= 16 * 2**20
+    parts = load_paint_by_example(EMBEDDED)
+    image, truth = render_palm(3, 1, "IN", 384, 77)
+    box = crop_box(truth.keypoints21, "palm", 0.35)
+    crop = cut(image, box)
+    shape = palm_mask(crop, truth.keypoints21 - [box.left, box.top], skeleton, True, 0.0)
+    shown = torch.from_numpy(resized(crop, 128)).permute(2, 0, 1)[None]
+    hidden = torch.from_numpy(resized_mask(shape, 128))[None, None]
+    exemplars = torch.from_numpy(cut_exemplars(image, truth.keypoints21, ("s", "m")))
+    result = inpaint_with_exemplar(
+        parts, shown, hidden, parts.embed(exemplars.permute(0, 3, 1, 2)[None]), [0],
+        InpaintingSettings(num_inference_steps=8, guidance_scale=1.0),
+    )  # fmt: skip
+    within = hidden.expand_as(shown)
+    after, before = (255 * result)[within], shown.float()[within]
+    assert (before.mean() - after.mean()).abs() < 25  # skin, as it is around
+    lines = [fine(picture)[within] for picture in (shown / 255, result)]
+    assert torch.corrcoef(torch.stack(lines))[0, 1] < 0.3
+
+
+def fine(pictures: torch.Tensor) -> torch.Tensor:
+    """What is finer than some pixels."""
+    return pictures - avg_pool2d(pictures, 9, 1, 4, count_include_pad=False)
