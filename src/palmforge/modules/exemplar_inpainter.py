@@ -6,16 +6,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW
 
 from palmforge.errors import CheckpointError, ConfigError, first_line
-from palmforge.metrics.mean_by_index import MeanByIndex
 from palmforge.modules.checkpoint_files import load_module
 from palmforge.modules.draws import generators, normal_like
 from palmforge.modules.exemplar_inpainting import masked_latents, with_mask, without_masked
@@ -26,19 +24,19 @@ from palmforge.modules.paint_by_example import (
     save_paint_by_example,
     tiny_paint_by_example,
 )
-from palmforge.modules.schedule import Schedule, scheduled
+from palmforge.modules.schedule import Schedule
+from palmforge.modules.trained_part import Batch, TrainedPart
 from palmforge.networks.gradient_checkpointing import checkpoint_blocks
 from palmforge.networks.lora import LoraSettings, add_lora
 from palmforge.networks.paint_by_example import TinyPaintByExample
 
-Batch = dict[str, Any]
 _DROPOUT = 16  # stream of a sample's draws; those of `Objective` come before
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # Of the encoder; CLIP before them stays as it is (Yang et al. 2023, §3.2).
 _TRAINED_OF_ENCODER = ("mapper.", "final_layer_norm.", "proj_out.", "uncond_vector")
 
 
-class ExemplarInpainter(L.LightningModule):
+class ExemplarInpainter(TrainedPart):
     """A UNet that paints what a mask hides, told by one vector of what an exemplar shows.
 
     Self-supervised: the exemplar is a changed crop of what is hidden, and the picture itself is
@@ -73,9 +71,7 @@ class ExemplarInpainter(L.LightningModule):
         lr_schedule: What follows it.
     """
 
-    strict_loading = False  # checkpoints hold what is trained
-
-    objective: Objective
+    adapter_setting = "model.lora_rank"
 
     def __init__(
         self,
@@ -95,8 +91,7 @@ class ExemplarInpainter(L.LightningModule):
         warmup_steps: int = 100,
         lr_schedule: Schedule = "cosine",
     ) -> None:
-        super().__init__()
-        self.fixed_loss = torch.nn.ModuleDict({"val": MeanByIndex(), "test": MeanByIndex()})
+        super().__init__(optimizer, warmup_steps, lr_schedule)
         if not 0 <= exemplar_dropout < 1:
             raise ConfigError(f"model.exemplar_dropout: {exemplar_dropout} is not in [0, 1)")
         if not mask_weight > 0:
@@ -118,9 +113,6 @@ class ExemplarInpainter(L.LightningModule):
         self.prediction_type = prediction_type
         self.min_snr_gamma = min_snr_gamma
         self.gradient_checkpointing = gradient_checkpointing
-        self.optimizer = optimizer
-        self.warmup_steps = warmup_steps
-        self.lr_schedule = lr_schedule
         # No submodule as a whole: the autoencoder is in no checkpoint, and always float32.
         self.parts: PaintByExample | None = None
 
@@ -138,10 +130,6 @@ class ExemplarInpainter(L.LightningModule):
         }
 
     # --- what it is made of ---
-
-    def load_pretrained(self, resuming: bool) -> None:
-        """Before the data is touched: a wrong name is known at once."""
-        self.configure_model()
 
     def configure_model(self) -> None:
         """Loads the parts and chooses what is trained; once.
@@ -219,11 +207,11 @@ class ExemplarInpainter(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss at four fixed noise levels a picture, with fixed noise, none dropped."""
-        self._log_fixed_loss(batch, "val")
+        self._log_loss(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""
-        self._log_fixed_loss(batch, "test")
+        self._log_loss(batch, "test")
 
     def prepared(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """What the UNet learns on.
@@ -281,57 +269,13 @@ class ExemplarInpainter(L.LightningModule):
 
         return predict
 
-    def _log_fixed_loss(self, batch: Batch, split: str) -> None:
+    def _log_loss(self, batch: Batch, split: str) -> None:
         latents, context, words = self.prepared(batch)
-        predict, places = self.predictor(context, words), self.places(batch)
-        metric = cast(MeanByIndex, self.fixed_loss[split])
-        for quarter in range(4):
-            steps = self.objective.fixed_timesteps(batch["index"], quarter)
-            seeds = batch["seed"] + quarter
-            losses = self.objective.losses(predict, latents, seeds, steps, places)
-            metric.update(losses, 4 * batch["index"] + quarter)
-        self.log(f"{split}/loss", metric, batch_size=len(latents), prog_bar=split == "val")
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Logs the norm of the gradients before they are clipped."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer, with a warm-up and a decay."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        total = int(self.trainer.estimated_stepping_batches)
-        return scheduled(self.optimizer(trained), self.lr_schedule, self.warmup_steps, total)
+        self.log_fixed_loss(
+            batch, latents, self.predictor(context, words), split, self.places(batch)
+        )
 
     # --- files ---
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained, and what it takes to build the rest again."""
-        trained = self._trained()
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k in trained}
-        checkpoint["network_class"] = type(self).__name__
-        checkpoint["architecture"] = self.architecture()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other weights than are trained here.
-
-        Raises:
-            CheckpointError: If names or shapes differ.
-        """
-        self.configure_model()
-        ours, theirs = self._trained(), checkpoint["state_dict"]
-        shapes = ({k: v.shape for k, v in state.items()} for state in (ours, theirs))
-        mine, other = shapes
-        differing = sorted(n for n in mine.keys() | other.keys() if mine.get(n) != other.get(n))
-        if differing:
-            raise CheckpointError(
-                f"the checkpoint is of another model, or another model.lora_rank: {len(differing)} "
-                f"of its weights differ, first {differing[0]!r}"
-            )
-
-    def _trained(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def export(self, directory: Path, half: bool = False) -> None:
         """Writes the published layout, for `Deidentifier`; a LoRA is merged into the UNet.

@@ -253,12 +253,14 @@ class IdentityControlNet(LatentDiffusionModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The denoising loss at four fixed noise levels a picture, with fixed noise."""
         batch = self.encoded(batch)
-        self.log_fixed_loss(batch, self._predictor(self._told(batch)), "val")
+        latents, told = self.objective.latents(batch), self._told(batch)
+        self.log_fixed_loss(batch, latents, self._predictor(told), "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""
         batch = self.encoded(batch)
-        self.log_fixed_loss(batch, self._predictor(self._told(batch)), "test")
+        latents, told = self.objective.latents(batch), self._told(batch)
+        self.log_fixed_loss(batch, latents, self._predictor(told), "test")
 
     def _told(self, batch: Batch, training: bool = False, asked: float | None = None) -> Batch:
         """Adds `control`, `tokens`, and of the recogniser `embedding` and `similarity`."""

@@ -146,12 +146,14 @@ class IdentityGenerator(LatentDiffusionModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss at four fixed noise levels a picture, with fixed noise."""
         batch = self.encoded(batch)
-        self.log_fixed_loss(batch, self.predictor(batch), "val")
+        latents = self.objective.latents(batch)
+        self.log_fixed_loss(batch, latents, self.predictor(batch), "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation."""
         batch = self.encoded(batch)
-        self.log_fixed_loss(batch, self.predictor(batch), "test")
+        latents = self.objective.latents(batch)
+        self.log_fixed_loss(batch, latents, self.predictor(batch), "test")
 
     def predictor(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
         """(x_t, t) → what the UNet predicts with the words of an `encoded` batch."""

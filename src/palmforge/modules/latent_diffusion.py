@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from inspect import signature
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from palmforge.data.digests import checkpoint_digest
-from palmforge.errors import CheckpointError, ConfigError
-from palmforge.metrics.mean_by_index import MeanByIndex
+from palmforge.errors import ConfigError
 from palmforge.modules.encoders import Encoders
 from palmforge.modules.objective import Objective
-from palmforge.modules.schedule import Schedule, scheduled
+from palmforge.modules.schedule import Schedule
 from palmforge.modules.stable_diffusion import base_path, load_pipeline, text_encoders
-from palmforge.networks.sharded_tensors import is_sharded
+from palmforge.modules.trained_part import Batch, TrainedPart
 from palmforge.networks.stable_diffusion import TinyStableDiffusion
 
-Batch = dict[str, Any]
 FrozenDtype = Literal["auto", "float32", "bfloat16", "float16"]
 _MIXED = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
 
-class LatentDiffusionModule(L.LightningModule):
+class LatentDiffusionModule(TrainedPart):
     """A pipeline of diffusers of which a part is trained; plain diffusers loads what comes of it.
 
     Noise, timesteps and posterior draws come from each sample's seed: they are the same for any
@@ -65,10 +61,9 @@ class LatentDiffusionModule(L.LightningModule):
         negative_prompt: What sampling leads away from.
     """
 
-    strict_loading = False  # checkpoints hold what is trained
+    adapter_setting = "model.lora"
 
     encoders: Encoders
-    objective: Objective
 
     def __init__(
         self,
@@ -93,7 +88,7 @@ class LatentDiffusionModule(L.LightningModule):
         guidance_scale: float,
         negative_prompt: str,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, warmup_steps, lr_schedule)
         self.pretrained_model_name_or_path = pretrained_model_name_or_path
         self.pretrained_vae_model_name_or_path = pretrained_vae_model_name_or_path
         self.revision = revision
@@ -107,15 +102,11 @@ class LatentDiffusionModule(L.LightningModule):
         self.input_perturbation = input_perturbation
         self.gradient_checkpointing = gradient_checkpointing
         self.frozen_dtype = frozen_dtype
-        self.optimizer = optimizer
-        self.warmup_steps = warmup_steps
-        self.lr_schedule = lr_schedule
         self.scheduler = scheduler
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.negative_prompt = negative_prompt
         self.pipeline: Any = None
-        self.fixed_loss = torch.nn.ModuleDict({"val": MeanByIndex(), "test": MeanByIndex()})
 
     def choose_trained(self) -> None:
         """Adds and thaws what is trained; all parts of `pipeline` come frozen, in eval mode."""
@@ -139,10 +130,6 @@ class LatentDiffusionModule(L.LightningModule):
         }
 
     # --- what it is made of ---
-
-    def load_pretrained(self, resuming: bool) -> None:
-        """Before the data is touched: a wrong name is known at once."""
-        self.configure_model()
 
     def configure_model(self) -> None:
         """Loads the pipeline and adds what is trained; once.
@@ -252,36 +239,6 @@ class LatentDiffusionModule(L.LightningModule):
         pooled = batch["pooled_embeds"]
         return {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Logs the norm of the gradients before they are clipped."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        norm: Any = torch.nn.utils.get_total_norm(gradients)
-        self.log("train/grad_norm", norm.full_tensor() if is_sharded(norm) else norm)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer, with a warm-up and a decay."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        total = int(self.trainer.estimated_stepping_batches)
-        return scheduled(self.optimizer(trained), self.lr_schedule, self.warmup_steps, total)
-
-    def log_fixed_loss(
-        self, batch: Batch, predict: Callable[[Tensor, Tensor], Tensor], split: str
-    ) -> None:
-        """Logs the denoising loss at four fixed noise levels a picture, with fixed noise.
-
-        Args:
-            batch: `encoded`.
-            predict: (x_t, t) → prediction.
-            split: `val` or `test`.
-        """
-        latents = self.objective.latents(batch)
-        metric = cast(MeanByIndex, self.fixed_loss[split])
-        for quarter in range(4):
-            steps = self.objective.fixed_timesteps(batch["index"], quarter)
-            losses = self.objective.losses(predict, latents, batch["seed"] + quarter, steps)
-            metric.update(losses, 4 * batch["index"] + quarter)
-        self.log(f"{split}/loss", metric, batch_size=len(latents), prog_bar=split == "val")
-
     def teardown(self, stage: str) -> None:
         """Says how many prompts were longer than the text encoder reads."""
         if self.pipeline is not None and self.encoders.num_cut_prompts:
@@ -310,36 +267,16 @@ class LatentDiffusionModule(L.LightningModule):
         base = base_path(self.pretrained_model_name_or_path)
         return {"pretrained_model_sha256": checkpoint_digest(base)}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained: megabytes of a LoRA, not gigabytes of what it is laid over."""
-        trained = self._trained_names()
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k in trained}
-        checkpoint["network_class"] = type(self).__name__
-        checkpoint["architecture"] = self.architecture()
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other weights than are trained here; warns of another size.
+        """As `TrainedPart`; warns of another size.
 
         Raises:
             CheckpointError: If names or shapes differ.
         """
-        self.configure_model()
         theirs = checkpoint.get("architecture", {}).get("image_size", self.image_size)
         if theirs != self.image_size and self._trainer is not None and self.trainer.predicting:
             rank_zero_warn(
                 f"data.image_size: {self.image_size}, but the checkpoint was trained for {theirs} "
                 "pixels"
             )
-        parameters = dict(self.named_parameters())
-        ours = {name: parameters[name].shape for name in self._trained_names()}
-        theirs = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-        differing = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
-        if differing:
-            raise CheckpointError(
-                f"the checkpoint is of another model, or another model.lora: {len(differing)} of "
-                f"its weights differ, first {differing[0]!r}"
-            )
-
-    def _trained_names(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        super().on_load_checkpoint(checkpoint)
