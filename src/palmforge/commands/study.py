@@ -139,7 +139,8 @@ def _last_written(item: Planned) -> str:
     """What of a run's folder is there when it has ended well."""
     if item.is_judged:
         return RESULTS_NAME
-    return "run.json" if item.arguments[0] == "test" else f"checkpoints/{item.checkpoint}.ckpt"
+    # A test writes its results where it is told to; its config says which run it was.
+    return "config.yaml" if item.arguments[0] == "test" else f"checkpoints/{item.checkpoint}.ckpt"
 
 
 def _results(plan: list[Planned]) -> list[RunResult]:

@@ -55,4 +55,4 @@ def hands_montage(
         difference = np.minimum(apart, 255).astype(np.uint8)
         rows.append(np.stack([first, difference, *(made[method] for method in methods[1:])]))
     columns = [methods[0], f"difference × {_AMPLIFIED}", *methods[1:]]
-    return identity_montage(originals, np.stack(rows), columns)
+    return identity_montage(originals, np.stack(rows), columns, "original")

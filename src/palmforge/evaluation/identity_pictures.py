@@ -15,7 +15,10 @@ _BLUE = (0, 114, 178)
 
 
 def identity_montage(
-    references: NDArray[np.uint8], captures: NDArray[np.uint8], columns: Sequence[str]
+    references: NDArray[np.uint8],
+    captures: NDArray[np.uint8],
+    columns: Sequence[str],
+    first: str = "reference",
 ) -> Image.Image:
     """A picture of R palms with C captures of each.
 
@@ -23,6 +26,7 @@ def identity_montage(
         references: [R, S, S, 3] RGB.
         captures: [R, C, S, S, 3] RGB.
         columns: C words above the captures.
+        first: Word above the palms.
 
     Raises:
         ValueError: Shapes that do not go together.
@@ -30,14 +34,16 @@ def identity_montage(
     rows, count = captures.shape[:2]
     if len(references) != rows or len(columns) != count:
         raise ValueError(f"{len(references)} palms, {len(columns)} columns, {captures.shape}")
+    from matplotlib.font_manager import findfont  # it brings a font that has α
+
     side = max(_SIDE, references.shape[1])
     step = side + _GAP
     left = 2 * _FRAME + side + _APART
     size = (left + count * step, _HEADER + rows * (step + 2 * _FRAME))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
-    for column, word in enumerate(["reference", *columns]):
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    for column, word in enumerate([first, *columns]):
         middle = (_FRAME if not column else left + (column - 1) * step) + side / 2
         draw.text((middle, _HEADER / 2), word, "black", font, anchor="mm")
     for row in range(rows):
