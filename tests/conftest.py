@@ -68,3 +68,10 @@ def cli(tmp_path, monkeypatch):
 def logs(tmp_path) -> Path:
     """Where `cli` keeps its runs."""
     return tmp_path / "lightning_logs"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Exporters and counters of operations start threads for good: tests that fork come before."""
+    here = Path(__file__).parent
+    late = [here / name for name in ("export", "commands/test_export.py", "test_benchmarks.py")]
+    items.sort(key=lambda item: any(item.path.is_relative_to(place) for place in late))

@@ -61,11 +61,11 @@ def assert_same_end(logs: Path, whole: str, cut: str) -> None:
 
 def test_a_signal_to_any_process_stops_all_after_the_same_step(fit, logs):
     fit("whole")
-    for ranks in ((1,), (0, 1)):  # of the first alone: below
+    for ranks, number in (((1,), signal.SIGTERM), ((0, 1), signal.SIGTERM), ((0,), signal.SIGINT)):
         name = f"cut_{len(ranks)}_{ranks[0]}"
 
-        def fit_and_stop(name=name, ranks=ranks):
-            signal_at(CUT, signal.SIGTERM, ranks)
+        def fit_and_stop(name=name, ranks=ranks, number=number):
+            signal_at(CUT, number, ranks)
             fit(name)
 
         assert in_a_process(fit_and_stop) != 0
@@ -77,7 +77,7 @@ def test_a_signal_to_any_process_stops_all_after_the_same_step(fit, logs):
 def test_a_signal_within_a_validation_leaves_the_validation_to_be_done_again(fit, logs):
     """After step 8, the end of an epoch; one process."""
     fit("whole", devices=1)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         name = f"cut_{number}"
 
         def fit_and_stop(name=name, number=number):

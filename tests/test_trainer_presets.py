@@ -10,6 +10,7 @@ from conftest import ROOT
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from palmforge.callbacks import StopOnSignal
@@ -25,6 +26,7 @@ TWO = [*ON_CPU, "--trainer.devices=2"]
 def trainer(monkeypatch, cli, tiny_data):
     """Of a fit that does not begin."""
     seen = []
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # a Trainer of another rank sets it for good
     monkeypatch.setattr(PalmCLI, "_run_subcommand", lambda self, name: seen.append(self.trainer))
 
     def build(name: str, *settings: str):

@@ -110,6 +110,9 @@ def test_what_cannot_be_is_refused_before_any_work(student, pictures, tmp_path, 
     out = str(tmp_path / "out")
     with pytest.raises(ConfigError, match="is not an empty folder"):
         export(student, str(tmp_path / "full"))
+    (tmp_path / "killed" / ".export-scratch").mkdir(parents=True)  # is in nobody's way
+    with pytest.raises(ConfigError, match="opset"):
+        export(student, str(tmp_path / "killed"), opset=11)
     with pytest.raises(ConfigError, match="opset: torch's exporter writes 18 to 23"):
         export(student, out, opset=11)
     with pytest.raises(ConfigError, match=r"far: 1.5"):

@@ -16,12 +16,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 # The last one wins where processes got different ones.
-_SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1") if hasattr(signal, n)]
+_SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, n)]
 _VAL_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
 
 class StopOnSignal(L.Callback):
-    """Ends a fit on SIGTERM (exit code 143) or SIGUSR1 (138: "start me again", SLURM's warning).
+    """Ends a fit on SIGTERM, on SIGUSR1 ("start me again", SLURM's warning), and on Ctrl-C.
+
+    Exit codes are 143, 138 and 130. A second Ctrl-C does not wait for the step.
 
     A signal to any process is heard by all after their next optimizer step, or the next batch of a
     validation; `LastCheckpoint` then saves what `--ckpt_path last` goes on from to the same bits.
@@ -38,6 +40,7 @@ class StopOnSignal(L.Callback):
         self._stopping = False
         self._step = 0
         self._process = 0
+        self._before: dict[signal.Signals, Any] = {}
         self._group: Any = None  # of the hosts; None: that which the training has will do
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -85,17 +88,28 @@ class StopOnSignal(L.Callback):
             **progress, "total": total, "current": current, "is_last_batch": False,
         }  # fmt: skip
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Hands the signals back; SIGTERM's is Lightning's to restore."""
+        for number, handler in self._before.items():
+            if number != signal.SIGTERM:
+                signal.signal(number, handler)
+        self._before = {}
+
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         self._heard, self._stopping, self._process = 0, False, os.getpid()
         for number in _SIGNALS:
-            signal.signal(number, self._note)
+            self._before.setdefault(number, signal.signal(number, self._note))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # A DataLoader's workers have this handler too, and are ended by their process.
-        if os.getpid() == self._process:
-            self._heard = max(self._heard, _SIGNALS.index(number) + 1)
+        if os.getpid() != self._process:
+            return
+        place = _SIGNALS.index(signal.Signals(number)) + 1
+        if number == signal.SIGINT and self._heard == place:
+            raise KeyboardInterrupt
+        self._heard = max(self._heard, place)
 
     def _told_to_stop(self, trainer: L.Trainer) -> SIGTERMException | None:
         place = self._heard

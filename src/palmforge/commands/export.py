@@ -36,6 +36,7 @@ DESCRIPTION, CARD = "model.json", "README.md"
 EER_COST = 0.3  # points that int8 may cost
 PIXEL_COST = 1.0  # by which it may move points, on average
 _INTERVALS = 200
+_SCRATCH = ".export-"
 
 
 def export(
@@ -71,7 +72,7 @@ def export(
     say = Console(markup=False, soft_wrap=True).print
     say(f"{ckpt}: {what.network_class}, {what.image_size} pixels")
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
         written = Path(scratch) / FILES[format]
         _write(what, format, opset, written)  # what cannot be written is known before rendering
         wanted = images if what.distance is not None else -(-images // 5)  # hands take longer
@@ -100,7 +101,10 @@ def export(
 def _check(
     folder: Path, format: Format, images: int, far: float, opset: int, repo: str | None
 ) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What an export that was killed has left is in nobody's way.
+    if folder.exists() and (
+        not folder.is_dir() or not all(path.match(f"{_SCRATCH}*") for path in folder.iterdir())
+    ):
         raise ConfigError(f"out: {folder} is not an empty folder. Give a new one")
     if images < 20:
         raise ConfigError(f"images: {images} say nothing about a file; give 20 or more")
