@@ -64,6 +64,27 @@ def test_verify_compares_all_pairs_in_colour_and_in_grey(cli, checkpoint, palms,
     assert rows[0]["eer"] == pytest.approx(rows[1]["eer"], abs=0.2)
 
 
+def test_the_poorest_are_refused_and_counted(cli, checkpoint, palms, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    command = ("recognizer", "verify", f"[{palms}]", f"--recognizer={checkpoint}", f"--out={out}")
+    cli(*command)
+    assert "error versus discard" in capsys.readouterr().out
+    discard = json.loads(out.read_text())[0]["discard"]
+    assert [row["share"] for row in discard] == [0, 0.005, 0.01, 0.02, 0.05]
+    pictures = [cv2.imread(str(path))[..., ::-1] for path in sorted(palms.rglob("*.png"))]
+    rois = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
+    rois = torch.nn.functional.interpolate(rois, 160, mode="bilinear")
+    quality = load(checkpoint).embed_with_quality(rois)[1]
+    assert discard[0]["min_quality"] == pytest.approx(quality.min().item(), rel=0.05)
+    limit = discard[0]["min_quality"] + 1e-4
+    cli(*command, f"--min_quality={limit}")
+    assert json.loads(out.read_text())[0]["left_out"] == 1
+    with pytest.raises(DataError, match="no picture in it can be used"):
+        cli(*command, "--min_quality=1e6")
+    with pytest.raises(ConfigError, match="min_quality: mtcc does not tell"):
+        cli(*command[:3], "--recognizer=mtcc", "--min_quality=1")
+
+
 @pytest.fixture
 def student(tmp_path) -> str:
     torch.manual_seed(0)

@@ -59,6 +59,12 @@ def test_embed_takes_bytes_and_any_number_and_distance_is_cosine(network, rois):
     torch.testing.assert_close(found, (1 - templates[:2] @ templates.T).clamp(min=0))
 
 
+def test_quality_is_the_length_of_a_vector_before_it_is_brought_to_one(network, rois):
+    templates, quality = EmbeddingRecognizer(network, batch_size=3).embed_with_quality(rois)
+    torch.testing.assert_close(templates * quality[:, None], network.features(rois))
+    assert quality.shape == (7,) and quality.std() > 0
+
+
 def test_it_stays_in_eval_mode_with_frozen_weights_and_lets_gradients_through(network, rois):
     recognizer = EmbeddingRecognizer(network)
     holder = torch.nn.Sequential(recognizer).train()

@@ -9,9 +9,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import get_total_norm
+from torch import Tensor
+
+from palmforge.networks.sharded_tensors import grad_norm
 
 
 class RunNotes(L.Callback):
@@ -94,22 +94,6 @@ def num_images(batch: Any) -> int:
     if isinstance(batch, list | tuple):
         return next((n for part in batch if (n := num_images(part))), 0)
     return 0
-
-
-def grad_norm(module: nn.Module) -> Tensor | None:
-    """L2 norm of a module's gradients, a scalar; None without any (DeepSpeed keeps them itself).
-
-    Where weights are cut over processes (`fully_shard`) it is that of the whole, and all processes
-    must ask at the same step. Of Lightning's older `fsdp` it is that of this process's pieces.
-    """
-    grads = [p.grad for p in module.parameters() if p.grad is not None]
-    cut = [grad for grad in grads if isinstance(grad, DTensor)]
-    whole = [grad for grad in grads if not isinstance(grad, DTensor)]
-    norms = [get_total_norm(whole)] if whole else []
-    if cut:
-        norm = get_total_norm(cut)
-        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-    return torch.stack(norms).norm() if norms else None
 
 
 def memory_mib(device: torch.device) -> float:

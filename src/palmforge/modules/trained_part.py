@@ -14,7 +14,7 @@ from palmforge.errors import CheckpointError
 from palmforge.metrics.mean_by_index import MeanByIndex
 from palmforge.modules.objective import Objective
 from palmforge.modules.schedule import Schedule, scheduled
-from palmforge.networks.sharded_tensors import is_sharded
+from palmforge.networks.sharded_tensors import grad_norm
 
 Batch = dict[str, Any]
 
@@ -79,9 +79,8 @@ class TrainedPart(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Logs the norm of the gradients before they are clipped."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        norm: Any = torch.nn.utils.get_total_norm(gradients)
-        self.log("train/grad_norm", norm.full_tensor() if is_sharded(norm) else norm)
+        if (norm := grad_norm(self)) is not None:
+            self.log("train/grad_norm", norm)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, with a warm-up and a decay."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 
 def whole(value: Any) -> Any:
@@ -38,3 +39,18 @@ def own_part(value: Tensor) -> Tensor:
 def is_sharded(value: Any) -> bool:
     """Whether it is a DTensor, whose class takes a second to import."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")
+
+
+def grad_norm(module: nn.Module) -> Tensor | None:
+    """L2 norm of a module's gradients, a scalar; None without any (DeepSpeed keeps them itself).
+
+    Where weights are cut over processes (`fully_shard`) it is that of the whole, and all processes
+    must ask at the same step. Of Lightning's older `fsdp` it is that of this process's pieces.
+    """
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    norms: list[Any] = []
+    for kind in (False, True):  # they cannot be stacked with one another
+        if some := [grad for grad in grads if is_sharded(grad) is kind]:
+            norms.append(get_total_norm(some))
+    told = [norm.full_tensor() if is_sharded(norm) else norm for norm in norms]
+    return torch.stack(told).norm() if told else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from palmforge.metrics.embeddings import pairwise_distances
 from palmforge.networks.ccnet import CCNet
@@ -55,7 +56,6 @@ class EmbeddingRecognizer(nn.Module):
         """
         return self.network(images)
 
-    @torch.no_grad()
     def embed(self, rois: Tensor) -> Tensor:
         """Templates of any number of ROIs.
 
@@ -65,11 +65,31 @@ class EmbeddingRecognizer(nn.Module):
         Returns:
             `[N, D]` float32 unit vectors, on the device of the network.
         """
-        device = self.network.linear.weight.device
+        return self.embed_with_quality(rois)[0]
+
+    @torch.no_grad()
+    def embed_with_quality(self, rois: Tensor) -> tuple[Tensor, Tensor]:
+        """`embed`, and how much of a palm each picture shows.
+
+        Quality is the length of a vector before it is brought to 1 (Kim et al., AdaFace, 2022):
+        where noise, blur or darkness hide the lines, vectors are short. Its scale is each network's
+        own: `train.py recognizer verify` tells what to refuse (`--min_quality`).
+
+        Args:
+            rois: As for `embed`.
+
+        Returns:
+            `[N, D]` and `[N]` float32, on the device of the network.
+        """
+        linear = self.network.linear
+        empty = torch.zeros(0, linear.out_features, device=linear.weight.device)
         parts = [
-            self(as_float(part.to(device))) for part in rois.split(self.batch_size) if len(part)
+            self.network.features(as_float(part.to(linear.weight.device))).float()
+            for part in rois.split(self.batch_size)
+            if len(part)
         ]
-        return torch.cat(parts) if parts else torch.zeros(0, self.network.linear.out_features)
+        vectors = torch.cat([empty, *parts])
+        return normalize(vectors), vectors.norm(dim=1)
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Cosine distances `[Na, Nb]`, in 0 … 2, of templates `[Na, D]` and `[Nb, D]`."""
