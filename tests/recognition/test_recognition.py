@@ -95,9 +95,6 @@ def test_what_is_no_recogniser_is_refused(network, tmp_path):
         load(str(tmp_path / "other"))
 
 
-@pytest.mark.skipif(
-    not (EMBEDDED["synthetic-only"] / "config.json").is_file(), reason="not trained yet"
-)
 def test_the_embedded_recogniser_tells_rendered_palms_apart(palms_root):
     """A clean clone, no network: pictures of the tests' 8 palms."""
     from palmforge.data.layouts import scan

@@ -98,9 +98,9 @@ def _place(module: str, role: str, value: str) -> Path:
         stable_diffusion,
         vgg_weights,
     )
-    from palmforge.recognition.weights import weights_path
+    from palmforge.recognition.weights import EMBEDDED, weights_path
 
-    if role == "recogniser" or value == "synthetic-only":
+    if role == "recogniser" or value in EMBEDDED:
         return weights_path(value)
     if module in ("Deidentifier", "ExemplarInpainter") and value == paint_by_example.EMBEDDED:
         return paint_by_example.EMBEDDED_PATH

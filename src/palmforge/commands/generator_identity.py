@@ -45,6 +45,7 @@ from palmforge.evaluation.parts import Part
 from palmforge.metrics.dial import picture_spread
 from palmforge.modules.identity_controlnet import IdentityControlNet
 from palmforge.recognition import load
+from palmforge.recognition.weights import EMBEDDED
 
 _COLUMNS = 10  # captures of a palm in a montage
 _PROMPTS = 4096  # drawn, as the DataModule draws them
@@ -211,7 +212,7 @@ def asked_recognisers(
     own = net.recogniser if _learned(net, config) else None
     if own is None:
         return dict.fromkeys(asked, False)
-    others = [name for name in asked if not _same(name, own)]
+    others = [name for name in asked if not _related(name, own)]
     if not others:
         warnings.warn(
             f"recogniser: the ControlNet has learned from {own}: what that says proves little. "
@@ -235,7 +236,10 @@ def _learned(net: IdentityControlNet, config: dict[str, Any] | None) -> bool:
     return config is None or bool(config["model"].get("identity_weight", 0.0))
 
 
-def _same(one: str, other: str) -> bool:
+def _related(one: str, other: str) -> bool:
+    """The same, or the package's own at another time of its training."""
+    if {one, other} <= EMBEDDED.keys():
+        return True
     return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 

@@ -211,12 +211,12 @@ def _table(rows: list[dict]) -> Table:
 
 
 def _discard_table(rows: list[dict]) -> Table:
-    table = Table(title="error versus discard, %: the poorest pictures are refused")
-    for column in ("set", "input", "refused", "quality below", *_DISCARD_RATES):
-        table.add_column(column, justify="left" if column in ("set", "input") else "right")
+    table = Table(title="error versus discard, rgb, %: the poorest pictures are refused")
+    for column in ("set", "refused", "quality below", *_DISCARD_RATES):
+        table.add_column(column, justify="left" if column == "set" else "right")
     for row in rows:
-        for one in row.get("discard", []):
+        for one in row.get("discard", []) if row["input"] == "rgb" else []:
             shown = [f"{100 * one[k]:.2f}" if k in one else "–" for k in _DISCARD_RATES.values()]
             told = (f"{100 * one['share']:g}", f"{one['min_quality']:.3f}")
-            table.add_row(row["set"], row["input"], *told, *shown)
+            table.add_row(row["set"], *told, *shown)
     return table

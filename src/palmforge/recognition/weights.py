@@ -23,8 +23,10 @@ from palmforge.recognition.multi_order_code import MultiOrderCode
 from palmforge.recognition.recognizer import Recognizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-EMBEDDED = {
-    "synthetic-only": Path(__file__).parents[1] / "assets" / "recognizer_synthetic",
+_ASSETS = Path(__file__).parents[1] / "assets"
+EMBEDDED = {  # one network: the second was trained on from the first
+    "synthetic-only-v1": _ASSETS / "recognizer_synthetic_v1",
+    "synthetic-only": _ASSETS / "recognizer_synthetic",
 }
 HAND_CRAFTED = {kind.name: kind for kind in (CompetitiveCode, MultiOrderCode)}
 
@@ -38,7 +40,8 @@ def load(name_or_path: str = "synthetic-only") -> Recognizer:
     """A recogniser ready for use, on the CPU; no network is needed.
 
     Args:
-        name_or_path: `synthetic-only` (embedded: trained on rendered palms alone);
+        name_or_path: `synthetic-only` (embedded: trained on rendered palms alone), or
+            `synthetic-only-v1`, which the embedded ControlNet has learned from;
             `competitive-code` or `mtcc` (hand-crafted); a folder that `save` wrote; or a checkpoint
             of a run of `MarginRecognizer`, `CCNetRecognizer`, `HashingTeacher` or `HashingStudent`.
 

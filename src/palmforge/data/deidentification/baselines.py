@@ -24,7 +24,7 @@ def conceal(
     black. Its blurring and pixelating hardly protect: SSIM 0.987 and 0.979, and of two recognisers
     neither rejects more than 7 %. No one strength gives all of its figures on rendered hands; the
     defaults have that tendency (16 palms of three pictures, each against all of its palm): MTCC
-    rejects none, the embedding "synthetic-only" 4 % and 1 %; SSIM 0.973 and 0.974, of noise that
+    rejects none, the embedding "synthetic-only-v1" 4 % and 1 %; SSIM 0.973 and 0.974, of noise that
     the blur takes away, PSNR 43 dB. The embedding rejects all at a sigma of 0.05 and blocks of 0.1.
 
     Args:

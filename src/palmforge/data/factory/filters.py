@@ -21,7 +21,8 @@ class Filters:
         consistency: Of the cosine between a capture and its palm's reference. Below the lower it is
             another palm, above the upper a copy, which teaches a recogniser nothing.
         uniqueness: Of the cosine between a new palm's reference and those that were taken before:
-            above it they are one palm. 0.5865 is where `synthetic-only` accepts 0.1 % of impostors.
+            above it they are one palm. 0.5865 is where `synthetic-only-v1` accepts 0.1 % of
+            impostors.
         brightness: Of the mean grey, in [0, 1].
         contrast: Of the standard deviation of grey, in [0, 0.5].
         relief: Of the depth of creases (`palm_quality`). Of rendered palms 2 % are below 0.017, of
