@@ -3,8 +3,8 @@
 python examples/verify_onnx.py MODEL enrol  ROIS gallery.npz          ROIS/owner/picture.png
 python examples/verify_onnx.py MODEL verify PICTURE OWNER gallery.npz
 
-MODEL is a folder of `train.py export --format onnx` (or onnx-int8) of a recogniser. Pictures are
-regions of interest: square, fingers up, index side on the right.
+MODEL is a folder of `train.py export --format onnx` (or onnx-int8) of a recogniser, with its
+model.json. Pictures are regions of interest: square, fingers up, index side on the right.
 """
 
 import json
@@ -20,13 +20,12 @@ class Recogniser:
     def __init__(self, folder):
         self.model = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
         self.session = onnxruntime.InferenceSession(Path(folder) / self.model["file"])
-        self.side = self.model["network"]["image_size"]
 
     def template(self, path):
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is None:
-            sys.exit(f"{path}: no picture")
-        size = (self.side, self.side)
+            return None
+        size = (self.model["network"]["image_size"],) * 2
         if picture.shape[:2] != size:  # averages where it shrinks, so that lines do not alias
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         rgb = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None])
@@ -41,20 +40,21 @@ class Recogniser:
 def main(folder, command, *words):
     recogniser = Recogniser(folder)
     if command == "enrol":
-        pictures = sorted(p for p in Path(words[0]).glob("*/*") if p.is_file())
-        if not pictures:
-            sys.exit(f"{words[0]}: no owner/picture in it")
-        templates = np.stack([recogniser.template(p) for p in pictures])
-        np.savez(words[1], templates=templates, owners=[p.parent.name for p in pictures])
-        print(f"{words[1]}: {len(pictures)} pictures")
+        found = {path: recogniser.template(path) for path in sorted(Path(words[0]).glob("*/*"))}
+        read = {path: template for path, template in found.items() if template is not None}
+        owners, templates = [path.parent.name for path in read], list(read.values())
+        np.savez(words[1], templates=templates, owners=owners)
+        left_out = sorted(found.keys() - read)
+        print(f"{words[1]}: {len(read)} pictures; {len(left_out)} left out", *left_out)
     elif command == "verify":
-        gallery = np.load(words[2])
+        gallery, template = np.load(words[2]), recogniser.template(words[0])
         own = gallery["templates"][gallery["owners"] == words[1]]
-        if not len(own):
-            sys.exit(f"{words[1]}: nobody of that name is enrolled")
-        nearest = recogniser.distances(recogniser.template(words[0]), own).min()
+        if template is None or not len(own):
+            sys.exit(f"{words[0]} is no picture, or nobody called {words[1]} is enrolled")
+        nearest = recogniser.distances(template, own).min()
         limit = recogniser.model["threshold"]["accept_at_or_below"]
         print(f"{'accepted' if nearest <= limit else 'refused'}: {nearest:.4g}, limit {limit:.4g}")
 
 
-main(*sys.argv[1:]) if len(sys.argv) > 4 else print(__doc__)
+usable = len(sys.argv) > 4 and (Path(sys.argv[1]) / "model.json").is_file()
+main(*sys.argv[1:]) if usable else sys.exit(__doc__)

@@ -9,6 +9,7 @@ import torch
 from controlnets import captures, controlnet
 from generators import TWO, Losses, generator, palms, trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.states import TrainerFn
 from runs import assert_same_bits, load
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD
@@ -120,6 +121,17 @@ def test_what_would_wait_for_ever_is_refused(palms_root, wrong):
     built.strategy.connect(module)
     with pytest.raises(ConfigError, match=r"at_validation|weights of its own"):
         built.strategy._check(built)
+
+
+def test_a_test_in_the_processes_of_a_sharded_fit_is_refused(monkeypatch):
+    module = generator()
+    module.configure_model()
+    built = trainer(None, devices=2, strategy=Forked())
+    built.state.fn = TrainerFn.TESTING
+    built.strategy.connect(module)
+    monkeypatch.setattr("palmforge.modules.sharded.is_sharded", lambda value: True)
+    with pytest.raises(ConfigError, match=r"test_ckpt: .* Run `test` after `fit`"):
+        built.strategy.setup(built)
 
 
 def test_a_controlnet_and_its_frozen_unet_are_cut_too(palms_root, tmp_path):

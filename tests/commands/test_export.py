@@ -160,11 +160,16 @@ def test_the_example_enrols_and_verifies_without_torch_and_palmforge(
     (tmp_path / "model.json").write_text(json.dumps(model))
     (tmp_path / "model.onnx").symlink_to(exported / "model.onnx")
     gallery, picture = tmp_path / "gallery.npz", Path(pictures, "palm_1", "0.png")
-    assert "42 pictures" in _example(tmp_path, "enrol", pictures, gallery)
+    stray = Path(pictures, "palm_1", ".DS_Store")
+    stray.write_bytes(b"no picture")
+    told = _example(tmp_path, "enrol", pictures, gallery)
+    assert f"42 pictures; 1 left out {stray}\n" in told
+    stray.unlink()
     told = _example(tmp_path, "verify", picture, "palm_1", gallery)
     assert told == "accepted: 0, limit 0\n"
     assert "refused" in _example(tmp_path, "verify", picture, "palm_2", gallery)
-    assert "nobody of that name" in _example(tmp_path, "verify", picture, "nemo", gallery)
+    assert "nobody called nemo" in _example(tmp_path, "verify", picture, "nemo", gallery)
+    assert "MODEL is a folder" in _example(pictures, "verify", picture, "palm_1", gallery)
 
     # And its templates are those that the package's galleries hold.
     from palmforge.data.images import read_image
