@@ -11,6 +11,19 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from palmforge.errors import TrainingError
 
+_BATCHES, _VALIDATION = "epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"
+
+
+def _validates_next(trainer: L.Trainer) -> bool:
+    """Whether Lightning will, once the hooks of this batch are done."""
+    loop: Any = trainer.fit_loop
+    return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def _begun(done: int) -> dict[str, int]:
+    """Lightning's count of batches, the first of which has only been asked for."""
+    return {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`: every n steps, at the end, and on an error or a signal.
@@ -18,6 +31,9 @@ class LastCheckpoint(ModelCheckpoint):
     `ModelCheckpoint(save_last=True)` with a monitor rewrites it only when a better one is saved,
     leaves out the steps after the last multiple of n, and on an error in `test` would write one
     there too.
+
+    A run that goes on from a step after which a validation was due, or from the midst of one, does
+    that validation first; Lightning 2.6 leaves it out, and the best checkpoint with it.
 
     Args:
         every_n_train_steps: n, optimizer steps.
@@ -30,6 +46,26 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_exception=True,
             enable_version_counter=False,
         )
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Of any checkpoint: a validation that is due has not begun, nor is one half done."""
+        progress = checkpoint.get("loops", {}).get("fit_loop")
+        if progress is None:
+            return
+        batches, validation = progress[_BATCHES], progress[_VALIDATION]
+        over = batches["total"]["completed"] < batches["total"]["processed"]  # but for its hooks
+        is_due = over and _validates_next(trainer)
+        current = validation["current"]
+        is_half_done = trainer.validating and current["completed"] < current["ready"]
+        if not is_due and not is_half_done:
+            return
+        if is_due:
+            for count in (batches["total"], batches["current"]):
+                count["completed"] = count["processed"]
+        done = validation["total"]["completed"]
+        validation |= {"total": _begun(done), "current": _begun(0), "is_last_batch": False}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: the newest state of the run before is not this run's."""

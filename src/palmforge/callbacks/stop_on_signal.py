@@ -17,7 +17,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 # The last one wins where processes got different ones.
 _SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, n)]
-_VAL_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
 
 class StopOnSignal(L.Callback):
@@ -37,7 +36,6 @@ class StopOnSignal(L.Callback):
 
     def __init__(self) -> None:
         self._heard = 0  # by this process: place in _SIGNALS, from 1
-        self._stopping = False
         self._step = 0
         self._process = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -74,20 +72,6 @@ class StopOnSignal(L.Callback):
         if fitting and (stop := self._told_to_stop(trainer)):
             raise stop
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Within a validation: writes down that it has not begun, not that it is half done."""
-        if not trainer.validating or not self._stopping or "loops" not in checkpoint:
-            return
-        done = checkpoint["loops"]["fit_loop"][_VAL_PROGRESS]["total"]["completed"]
-        total = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
-        current = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-        progress = checkpoint["loops"]["fit_loop"][_VAL_PROGRESS]
-        checkpoint["loops"]["fit_loop"][_VAL_PROGRESS] = {
-            **progress, "total": total, "current": current, "is_last_batch": False,
-        }  # fmt: skip
-
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Hands the signals back; SIGTERM's is Lightning's to restore."""
         for number, handler in self._before.items():
@@ -98,7 +82,7 @@ class StopOnSignal(L.Callback):
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        self._heard, self._stopping, self._process = 0, False, os.getpid()
+        self._heard, self._process = 0, os.getpid()
         for number in _SIGNALS:
             self._before.setdefault(number, signal.signal(number, self._note))
 
@@ -119,7 +103,6 @@ class StopOnSignal(L.Callback):
             place = int(heard)
         if not place:
             return None
-        self._stopping = True
         number = _SIGNALS[place - 1]
         rank_zero_info(
             f"{number.name}: stopped after step {trainer.global_step}; --ckpt_path last goes on"
