@@ -30,6 +30,7 @@ from palmforge.callbacks import StepSeed, StopOnSignal
 from palmforge.callbacks.lineage_fetch import PREFIX, fetch, has_wandb_key
 from palmforge.callbacks.run_folder import run_folder
 from palmforge.checkpoints import resolve_checkpoint
+from palmforge.commands.overrides import gathered
 from palmforge.data.atomic import check_writable, write_aside
 from palmforge.errors import CheckpointError, ConfigError, PalmForgeError
 
@@ -304,7 +305,7 @@ class _ByNameParser(ArgumentParser):
 
 def _run_own(command: Any, argv: list[str]) -> None:
     # jsonargparse wants `--dry_run true`; a switch is what everybody types.
-    args = [_SWITCHES.get(word.replace("-", "_"), word) for word in argv[1:]]
+    args = gathered([_SWITCHES.get(word.replace("-", "_"), word) for word in argv[1:]])
     by_name = bool({argv[0], " ".join(argv[:2])} & set(_ALL_BY_NAME))
     auto_cli(
         command,
