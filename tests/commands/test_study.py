@@ -99,6 +99,13 @@ def test_what_is_done_is_skipped_and_what_changed_runs_again(place, trained, cap
     assert "--trainer.max_steps=9" in trained[-1] and len(trained) == 12
 
 
+def test_settings_typed_one_by_one_all_arrive(place, cli, capsys):
+    words = [f"trainer.{name}={value}" for value, name in enumerate(("max_steps", "b", "c"), 5)]
+    cli("study", "study.yaml", *(f"--overrides.{word}" for word in words), "--dry-run")
+    told = capsys.readouterr().out
+    assert all(f"--{word}" in told for word in words)
+
+
 def test_dry_run_lists_and_does_nothing(place, trained, capsys):
     odd = {"data.prompts": ["a b", "it's"], "data.domains": "[lines]"}  # a shell and rich see more
     study("study.yaml", dry_run=True, overrides=odd)
