@@ -145,8 +145,8 @@ def score_figure(genuine: np.ndarray, impostor: np.ndarray) -> Figure:
     axes.set_ylabel("density")
     axes.set_yticks([])
     text = {"ha": "center", "va": "center", "fontsize": 10}
-    axes.text(0.48, top * 0.7, "genuine:\nthe same palm", color=BLUE, **text)
-    axes.text(1.03, top * 0.72, "impostor:\ntwo palms", color=ORANGE, **text)
+    axes.text(0.53, top * 0.82, "genuine:\nthe same palm", color=BLUE, **text)
+    axes.text(1.34, top * 0.6, "impostor:\ntwo palms", color=ORANGE, **text)
     axes.set_title(f"threshold at the EER: FAR = FRR = {100 * eer:.1f} %", fontsize=11)
     axes.text(threshold - 0.01, top * 1.04, "accepted ←", ha="right", fontsize=9)
     axes.text(threshold + 0.01, top * 1.04, "→ rejected", ha="left", fontsize=9)
