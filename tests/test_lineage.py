@@ -180,6 +180,14 @@ def own_palms(tmp_path) -> Path:
     return root
 
 
+def test_what_is_printed_is_kept_from_wandb_before_it_is_asked_for_anything(cli, monkeypatch):
+    """It looks at this once: with `--ckpt_path wandb:…` long before there is a run."""
+    monkeypatch.delenv("WANDB_CONSOLE", raising=False)
+    with pytest.raises(SystemExit):
+        cli("study", "--help")
+    assert os.environ["WANDB_CONSOLE"] == "off"
+
+
 def test_neither_palms_nor_their_names_leave_the_machine(cli, own_palms, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home/jane"))
     monkeypatch.delenv("WANDB_CONSOLE", raising=False)

@@ -250,12 +250,10 @@ def _save_dir(loggers: Sequence[Namespace]) -> str:
 
 def _prepare_wandb(arguments: Namespace, config: Namespace) -> None:
     """Run name, the id of the run that is resumed, and offline where there is no key."""
-    # It would send what is printed: warnings have names of palms' files in them.
-    os.environ.setdefault("WANDB_CONSOLE", "off")
     if arguments.name is None:
         arguments.name = config.name
     if config.ckpt_path is not None and arguments.id is None:
-        earlier = Path(config.ckpt_path).parents[1] / WANDB_ID
+        earlier = Path(config.ckpt_path).absolute().parents[1] / WANDB_ID
         if earlier.is_file():
             arguments.id = earlier.read_text(encoding="utf-8").strip()
     Path(arguments.save_dir).mkdir(parents=True, exist_ok=True)
@@ -270,6 +268,9 @@ def _prepare_wandb(arguments: Namespace, config: Namespace) -> None:
 def main(args: list[str] | None = None) -> None:
     """Runs a command line, that of the process by default."""
     argv = sys.argv[1:] if args is None else args
+    # wandb would send what is printed: warnings have names of palms' files in them. It looks once,
+    # when it is first asked for anything, a checkpoint say.
+    os.environ.setdefault("WANDB_CONSOLE", "off")
     commands: dict[str, Any] = own_commands()
     if argv and argv[0] in commands:
         _run_own(commands[argv[0]], argv)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import warnings
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from palmforge.callbacks import BestCheckpoint, LastCheckpoint
+from palmforge.callbacks import BestCheckpoint, LastCheckpoint, StopOnSignal
 
 STEPS = 20
 ROWS = torch.arange(32.0)[:, None]  # 8 batches of 4 an epoch
@@ -93,3 +98,28 @@ def test_a_longer_fit_and_one_without_validations_go_on_too(tmp_path):
     assert seen == whole[whole.index(("validation", 12)) :]  # it was done; it is done again
     seen, _ = fit(tmp_path / "none", ckpt_path=last, limit_val_batches=0)
     assert seen == [("step", step) for step in range(12, STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("processes", "error", "saves"),
+    [(1, MemoryError(), True), (2, MemoryError(), False), (2, SIGTERMException(143), True)],
+)
+def test_where_others_know_of_no_error_nobody_waits_for_them(monkeypatch, processes, error, saves):
+    saved = []
+    monkeypatch.setattr(ModelCheckpoint, "on_exception", lambda *args: saved.append(args))
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    trainer = SimpleNamespace(world_size=processes, state=state)
+    LastCheckpoint().on_exception(trainer, None, error)
+    assert bool(saved) == saves
+
+
+def test_a_signal_during_the_sanity_check_is_not_forgotten():
+    stop, trainer = StopOnSignal(), SimpleNamespace(world_size=1, global_step=0)
+    try:
+        stop.on_sanity_check_start(trainer, None)
+        signal.raise_signal(signal.SIGUSR1)
+        stop.on_train_start(trainer, None)
+        assert stop._heard
+    finally:
+        for number, handler in stop._before.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -81,6 +82,11 @@ def test_images_a_second_count_all_since_the_note_before(tmp_path, clock):
     assert rates == [10.0, 10.0, 10.0]  # 2 batches of 5, a second apart by this clock
 
 
+def test_micro_batches_of_a_step_are_one_note(tmp_path, clock):
+    rates = [row["train/images_per_s"] for row in train(tmp_path, accumulate_grad_batches=3)]
+    assert rates == [30.0, 30.0, 30.0]  # 6 batches of 5, a second apart by this clock
+
+
 def test_validation_does_not_count(tmp_path, clock):
     def slow(self, batch, batch_idx):
         clock[0] += 100.0
@@ -106,6 +112,7 @@ def test_images_of_all_processes_together(clock):
     class Trainer:
         world_size = 4
         _logger_connector = Connector()
+        fit_loop = SimpleNamespace(_should_accumulate=lambda: False)
 
     notes.on_train_start(Trainer(), module)
     notes.on_train_batch_end(Trainer(), module, None, {"image": torch.zeros(5, 3, 2, 2)}, 0)

@@ -16,7 +16,7 @@ from conftest import ROOT
 from palmforge.commands.sweep import share_gpus, sweep
 from palmforge.commands.sweep_file import Sweep, read_sweep
 from palmforge.commands.sweep_results import write_trials
-from palmforge.commands.sweep_study import begin, open_study, progress, queue_the_dead
+from palmforge.commands.sweep_study import begin, open_study, progress, queue_the_dead, try_again
 from palmforge.commands.sweep_trials import History, Job, Worker
 from palmforge.errors import ConfigError, TrainingError
 
@@ -218,6 +218,37 @@ def test_the_history_is_that_of_all_tries_by_step(tmp_path):
     assert History(tmp_path, "val/eer").read() == [0.5, 0.41, 0.3]
     (tmp_path / "version_2/results.json").write_text('{"metrics": {"test/eer": 0.2}}')
     assert History(tmp_path, "test/eer").read() == [0.2]
+
+
+def test_one_trial_without_a_finite_value_does_not_end_the_sweep(write):
+    spec = read_sweep(write({"lr": {"values": [float("nan"), 0.3]}}))
+    Worker(job(spec, 2)).run()
+    study = open_study(spec, "sqlite:///study.db")
+    (failed,) = of_state(study, State.FAIL)
+    assert "no finite 'val/eer'" in failed.user_attrs["error"]
+    assert len(of_state(study, State.COMPLETE)) == 1 and "stopped" not in study.user_attrs
+
+
+def test_another_value_of_a_variable_in_the_command_is_another_sweep(write, monkeypatch):
+    command = ["${interpreter}", "${program}", "--teacher=${envvar:TEACHER}", "${args}"]
+    spec = read_sweep(write({"lr": {"values": [0.1]}}, command=command))
+    monkeypatch.setenv("TEACHER", "a")
+    open_study(spec, "sqlite:///study.db")
+    open_study(spec, "sqlite:///study.db")
+    monkeypatch.setenv("TEACHER", "b")
+    with pytest.raises(ConfigError, match="value of a variable"):
+        open_study(spec, "sqlite:///study.db")
+
+
+def test_a_trial_that_is_queued_again_has_no_worker(write):
+    path = write({"lr": {"values": [0.1]}}, method="random")
+    study = open_study(read_sweep(path), "sqlite:///study.db")
+    trial = study.ask()
+    trial.set_user_attr("owner", "gone")
+    trial.set_user_attr("kills", 1)
+    study.tell(trial, state=State.FAIL)
+    try_again(study, study.trials[0])
+    assert study.trials[1].user_attrs == {"kills": 1}
 
 
 def test_workers_share_the_gpus(monkeypatch):

@@ -17,6 +17,13 @@ def test_rendered_domains_are_kept_apart(tmp_path):
     assert not np.array_equal(first.pixels, second.pixels)
 
 
+def test_of_several_domains_that_of_the_training_is_taken_and_no_path_is_named(palms_root):
+    found = read_palms(palms_root, "code", 64, 20, "IN", "")
+    other = read_palms(palms_root, "code", 64, 20, "wild", "")
+    assert [palms.name for palms in (found, other)] == ["palms, domain IN", "palms, domain IF"]
+    assert not np.array_equal(found.pixels, other.pixels)
+
+
 def test_palms_that_calibrate_judge_nothing(tmp_path):
     found = read_palms(palms(tmp_path), "code", 64, 25, "wild", "")
     assert len(found.pixels) == len(found.labels) == 30 and len(found.calibration) == 6

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from palmforge.errors import TrainingError
 
@@ -26,8 +27,9 @@ def _begun(done: int) -> dict[str, int]:
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`: every n steps, at the end, and on an error or a signal.
+    """Keeps `checkpoints/last.ckpt`: every n steps, at the end, on a signal and on an error.
 
+    After an error of one process of several there is none: the others would be waited for.
     `ModelCheckpoint(save_last=True)` with a monitor rewrites it only when a better one is saved,
     leaves out the steps after the last multiple of n, and on an error in `test` would write one
     there too.
@@ -94,6 +96,12 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Saves, if there is a training to go on with: not after a loss that is not finite."""
-        if trainer.state.fn == TrainerFn.FITTING and not isinstance(exception, TrainingError):
+        """Saves, if there is a training to go on with: not after a loss that is not finite.
+
+        Of several processes, only where all stop together (`StopOnSignal`): else those that know of
+        no error would be waited for, and all of them hang.
+        """
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if fitting and together and not isinstance(exception, TrainingError):
             super().on_exception(trainer, pl_module, exception)

@@ -49,7 +49,8 @@ class Lineage(L.Callback):
     Args:
         upload: Also send the checkpoints of a fit, as artifacts `<name>.files`. Then
             `wandb:entity/project/name:best` can be given as a checkpoint elsewhere. A network that
-            was trained on people's palms tells something of them: ask yourself first.
+            was trained on people's palms tells something of them, and its checkpoint holds the
+            identities' names and paths of this machine: ask yourself first.
     """
 
     def __init__(self, upload: bool = False) -> None:

@@ -55,7 +55,7 @@ class RunNotes(L.Callback):
     ) -> None:
         """Counts; and notes when it is time."""
         self._images += num_images(batch)
-        if not _is_due(trainer):
+        if not _is_due(trainer) or trainer.fit_loop._should_accumulate():
             return
         now = time.perf_counter()
         notes = {

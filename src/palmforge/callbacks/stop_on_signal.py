@@ -82,7 +82,8 @@ class StopOnSignal(L.Callback):
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        self._heard, self._process = 0, os.getpid()
+        if not self._before:  # else one that came during the sanity check would be forgotten
+            self._heard, self._process = 0, os.getpid()
         for number in _SIGNALS:
             self._before.setdefault(number, signal.signal(number, self._note))
 

@@ -41,9 +41,9 @@ class Run:
 def read_run(checkpoint: Path) -> Run:
     """The run of a file in `checkpoints/`; of anything else nothing is known."""
     run = Run()
-    if not checkpoint.is_file():
-        return run
     checkpoint = checkpoint.resolve()
+    if not checkpoint.is_file() or len(checkpoint.parents) < 3:
+        return run
     folder = checkpoint.parents[1]
     config = _yaml(folder / "config.yaml")
     settings = (config.get("data") or {}).get("init_args") or {}

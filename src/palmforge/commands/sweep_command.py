@@ -11,11 +11,10 @@ from typing import Any
 
 import yaml
 
-from palmforge.commands.sweep_file import Sweep
+from palmforge.commands.sweep_file import VARIABLE, Sweep
 from palmforge.commands.sweep_space import Parameter
 from palmforge.errors import ConfigError
 
-_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 _SPLITS = ("train", "val", "test")
 Values = dict[tuple[str, ...], Any]
 
@@ -40,10 +39,10 @@ def _fill(sweep: Sweep, settings: list[dict[str, Any]]) -> list[str]:
     for word in sweep.command:
         if word in macros:
             line += macros[word]
-        elif word.startswith("${") and word.endswith("}") and not _VARIABLE.fullmatch(word):
+        elif word.startswith("${") and word.endswith("}") and not VARIABLE.fullmatch(word):
             raise ConfigError(f"sweep: {sweep.path}: command: train.py takes ${{args}}, not {word}")
         else:
-            line.append(_VARIABLE.sub(lambda found: _variable(found[1], sweep), word))
+            line.append(VARIABLE.sub(lambda found: _variable(found[1], sweep), word))
     return line + [f"--{key}={value}" for key, value in sweep.overrides.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,6 +16,7 @@ import yaml
 from palmforge.commands.sweep_space import Parameter, read_space
 from palmforge.errors import ConfigError
 
+VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 _DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
 # wandb's, of which there is nothing here. What only names or describes a sweep is passed over.
 _REFUSED = {
@@ -62,6 +64,9 @@ class Sweep:
         """Of all that decides what a trial's value means."""
         parts = [self.program, self.command, self.metric, self.minimize, self.overrides]
         parts.append([vars(parameter) for parameter in self.space])
+        names = VARIABLE.findall(" ".join(self.command))
+        if names:  # another teacher is another sweep
+            parts.append({name: os.environ.get(name) for name in names})
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 

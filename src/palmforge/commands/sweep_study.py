@@ -60,7 +60,8 @@ def open_study(sweep: Sweep, storage: str) -> optuna.Study:
     elif known != sweep.digest:
         raise ConfigError(
             f"sweep: {sweep.path}: {hidden(storage)} holds trials of {sweep.name!r} with another "
-            "command, metric, parameters or overrides. Give the file another name:, or --storage"
+            "command, metric, parameters or overrides, or another value of a variable in the "
+            "command. Give the file another name:, or --storage"
         )
     return study
 
@@ -129,6 +130,8 @@ def try_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     """Queues a trial whose run was ended from outside, with the values that it had."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
+    for key in ("owner", "child"):  # else it would look dead until its next worker signs it
+        trial.user_attrs.pop(key, None)
     RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
 

@@ -217,7 +217,10 @@ class Worker:
             raise TrialError(f"status {child.returncode}: {_last_words(log)}")
         values = history.read()
         if not values:
-            message = f"no {self.sweep.metric!r} in {history.folder}; there are: {history.seen()}"
+            seen, missing = history.seen(), f"{self.sweep.metric!r} in {history.folder}"
+            if self.sweep.metric in seen:
+                raise TrialError(f"no finite {missing}")
+            message = f"no {missing}; there are: {', '.join(seen) or 'none'}"
             self._stop(message)
             raise TrialError(message)
         return min(values) if self.sweep.minimize else max(values)
@@ -286,10 +289,9 @@ class History:
             values = [value] if value is not None else values
         return values
 
-    def seen(self) -> str:
+    def seen(self) -> list[str]:
         """The metrics that there are."""
-        keys = {key for row in self._rows() for key in row if key and "/" in key}
-        return ", ".join(sorted(keys)) or "none"
+        return sorted({key for row in self._rows() for key in row if key and "/" in key})
 
     def _rows(self) -> list[dict[str, str]]:
         rows: list[dict[str, str]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -57,14 +58,14 @@ def read_palms(
         role: Of the network.
         size: S.
         images: To check on, at least; fewer if there are no more.
-        domain: Of rendered palms.
+        domain: Of rendered palms; of a folder, where it has it, else its first.
         synthetic_dir: Where rendered palms are kept.
 
     Raises:
         DataError: Too few pictures: two palms to check on and one to calibrate with are needed.
     """
     what: Literal["hands", "rois"] = "hands" if role in ("landmarks", "detector") else "rois"
-    name = root
+    name = Path(root).expanduser().resolve().name  # no path: cards are published
     if root == SYNTHETIC:
         palms = max(2, -(-images // _CAPTURES))
         palms += -(-palms // (_SHARE - 1))
@@ -76,7 +77,10 @@ def read_palms(
         )
         name = f"rendered {'palms' if what == 'rois' else what} of {domain}, seed {SEED}"
     found = scan(root, "auto")
-    records = [record for record in found.records if record.domain == found.domains[0]]
+    chosen = domain if domain in found.domains else found.domains[0]
+    if len(found.domains) > 1:
+        name += f", domain {chosen}"
+    records = [record for record in found.records if record.domain == chosen]
     if role == "landmarks":
         return _read(name, records, images, partial(_crop, size=size))
     settings = RoiSettings(size=size, source="whole" if role == "detector" else "auto")
