@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from palmforge.commands.sweep import share_gpus, sweep
 from palmforge.commands.sweep_file import Sweep, read_sweep
-from palmforge.commands.sweep_results import write_trials
+from palmforge.commands.sweep_results import _with_short_names, write_trials
 from palmforge.commands.sweep_study import begin, open_study, progress, queue_the_dead, try_again
 from palmforge.commands.sweep_trials import History, Job, Worker
 from palmforge.errors import ConfigError, TrainingError
@@ -249,6 +249,21 @@ def test_a_trial_that_is_queued_again_has_no_worker(write):
     study.tell(trial, state=State.FAIL)
     try_again(study, study.trials[0])
     assert study.trials[1].user_attrs == {"kills": 1}
+
+
+def test_pictures_call_a_parameter_by_its_last_name_where_it_is_the_only_one(tmp_path):
+    study = optuna.create_study()
+    kinds = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("m.lr", "a.w", "b.w")}
+    for state, value in ((State.FAIL, None), (State.COMPLETE, 0.5), (State.PRUNED, 0.7)):
+        study.add_trial(
+            optuna.create_trial(
+                state=state, value=value, params=dict.fromkeys(kinds, 0.5), distributions=kinds
+            )
+        )
+    copy = _with_short_names(study)
+    assert [trial.state for trial in copy.trials] == [State.FAIL, State.COMPLETE, State.PRUNED]
+    assert copy.trials[1].params == {"lr": 0.5, "a.w": 0.5, "b.w": 0.5}
+    assert study.trials[1].params.keys() == kinds.keys()
 
 
 def test_workers_share_the_gpus(monkeypatch):

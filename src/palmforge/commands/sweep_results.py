@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ def write_plots(study: optuna.Study, sweep: Sweep, out: Path) -> list[str]:
         "importance": (visualization.plot_param_importances, pictures.plot_param_importances),
         "parallel": (visualization.plot_parallel_coordinate, pictures.plot_parallel_coordinate),
     }
+    study = _with_short_names(study)
     figures, missing = [], []
     for name, (interactive, still) in ways.items():
         try:
@@ -116,6 +118,22 @@ def write_plots(study: optuna.Study, sweep: Sweep, out: Path) -> list[str]:
     if figures:
         _write_page(figures, sweep, out / "plots.html")
     return missing
+
+
+def _with_short_names(study: optuna.Study) -> optuna.Study:
+    """A copy for plots, which cut names: `lr` for `model.init_args.lr`, where that is one alone."""
+    import optuna
+
+    trials = study.get_trials()
+    names = {name for trial in trials for name in trial.params}
+    last = Counter(name.rpartition(".")[2] for name in names)
+    short = {n: tail if last[tail := n.rpartition(".")[2]] == 1 else n for n in names}
+    copy = optuna.create_study(direction=study.direction)
+    for trial in trials:
+        trial.params = {short[name]: value for name, value in trial.params.items()}
+        trial.distributions = {short[name]: kind for name, kind in trial.distributions.items()}
+        copy.add_trial(trial)
+    return copy
 
 
 def _save(axes: Any, path: Path) -> None:
