@@ -201,7 +201,6 @@ def test_a_slurm_job_is_queued_again_and_goes_on(fit, settings, tmp_path, logs):
     for name, text in (("srun", SRUN), ("scontrol", '#!/bin/bash\necho "$@" >> scontrol.log\n')):
         (bin / name).write_text(text)
         (bin / name).chmod(0o755)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")  # the script lays slurm.yaml below
     preset = {"accelerator": "cpu", "precision": "32-true"}
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
     slurm = {

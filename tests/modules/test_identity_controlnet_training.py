@@ -154,7 +154,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(palms_root, tmp_path, 
         found.append(torch.load(folder / "kept.pt", weights_only=True))
     one, two = found
     assert len(one["losses"]) == 3
-    assert one["losses"] == pytest.approx(two["losses"], rel=1e-5)
+    assert one["losses"] == pytest.approx(two["losses"], rel=1e-4)  # the third, of other weights
     assert one["metrics"].keys() == two["metrics"].keys()
     for name in ("val/loss", "train/denoising_loss", "train/grad_norm"):
         assert one["metrics"][name] == pytest.approx(two["metrics"][name], rel=1e-3)
