@@ -140,7 +140,11 @@ class Keep(Callback):
             torch.save(kept, self.folder / "kept.pt")
 
 
-@pytest.mark.parametrize(("told", "cached"), [({}, False), (DIAL, True)])
+# The newer recogniser's gradient at noise moves by 0.5 % with the last bits of a picture.
+SMOOTH = {**DIAL, "recogniser": "synthetic-only-v1"}
+
+
+@pytest.mark.parametrize(("told", "cached"), [({}, False), (SMOOTH, True)])
 def test_two_processes_give_the_losses_and_weights_of_one(palms_root, tmp_path, told, cached):
     found = []
     for name, settings in (("one", {}), ("two", TWO)):
@@ -154,7 +158,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(palms_root, tmp_path, 
         found.append(torch.load(folder / "kept.pt", weights_only=True))
     one, two = found
     assert len(one["losses"]) == 3
-    assert one["losses"] == pytest.approx(two["losses"], rel=1e-4)  # the third, of other weights
+    assert one["losses"] == pytest.approx(two["losses"], rel=1e-5)
     assert one["metrics"].keys() == two["metrics"].keys()
     for name in ("val/loss", "train/denoising_loss", "train/grad_norm"):
         assert one["metrics"][name] == pytest.approx(two["metrics"][name], rel=1e-3)
